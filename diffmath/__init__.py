@@ -1,0 +1,34 @@
+"""diffmath: the mathematics of diffusion models, and a renormalised heat flow, as software.
+
+A companion to C. F. Higham, D. J. Higham and P. Grindrod, *Diffusion Models for Generative Artificial
+Intelligence: An Introduction for Applied Mathematicians*, SIAM Review 67(3), 2025. Equation numbers in the
+documentation are the paper's.
+
+``import diffmath`` is light: the rooms below are opened when they are first used, so neither torch nor
+matplotlib is loaded before it is needed.
+
+``diffmath.schedule``  the forward process and its Gaussian algebra, eqs. (2)-(9), (15)-(19)
+``diffmath.data``      MNIST
+``diffmath.ddpm``      the denoising diffusion model, Algorithms 1 and 2 (loads torch)
+``diffmath.pde``       the gradient-norm-preserving heat flow, eqs. (20)-(23)
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__version__ = "0.1.0"
+
+_ROOMS = ("data", "ddpm", "pde", "schedule")
+__all__ = ["__version__", *_ROOMS]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS})

@@ -1,0 +1,164 @@
+"""Checkpoints: a network, its schedule and how it was trained, in one safetensors file that runs no code.
+
+A checkpoint holds the tensors ``model.*``, the weights to sample from, and ``schedule.beta`` in float64; its metadata
+are one JSON document: the format and its version, the network's configuration, and the record of the training.
+A checkpoint that `diffmath.ddpm.train` writes on its way also holds ``training.*``, what is needed to go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from diffmath._files import replacing
+from diffmath.ddpm.unet import UNet
+from diffmath.schedule import VarianceSchedule
+
+__all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"]
+
+FORMAT, VERSION = "diffmath.checkpoint", 1
+SHIPPED = "compact"
+
+
+class CheckpointError(RuntimeError):
+    """A file that is no checkpoint, or not one that this version can read; says which file and why."""
+
+
+class Checkpoint(NamedTuple):
+    """What `load_checkpoint` returns.
+
+    Attributes
+    ----------
+    model : UNet
+        The network, float32, in evaluation mode, on the requested device.
+    schedule : VarianceSchedule
+        The schedule it was trained with.
+    metadata : dict
+        How it was trained: data, images seen, steps, batch size, seed, device, losses, date, commit.
+    """
+
+    model: UNet
+    schedule: VarianceSchedule
+    metadata: dict[str, Any]
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str] | None = None, *, device: str | torch.device | None = None
+) -> Checkpoint:
+    """Load a trained network.
+
+    Parameters
+    ----------
+    path : path, optional
+        A file of `save_checkpoint` or `train`; the network shipped with the package unless given.
+    device : str or torch.device, optional
+        Where to put the network; the CPU unless given.
+
+    Returns
+    -------
+    Checkpoint
+        ``model``, ``schedule`` and ``metadata``.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, truncated, foreign, from a newer format, or its tensors do not fit its network.
+    """
+    if path is None:
+        with as_file(files("diffmath.ddpm") / "weights" / f"{SHIPPED}.safetensors") as shipped:
+            return load_checkpoint(shipped, device=device)
+    tensors, header = read_tensors(path, prefixes=("model.", "schedule."))
+    try:
+        model = UNet(**header["architecture"]["config"])
+        schedule = VarianceSchedule(tensors.pop("schedule.beta").numpy())
+        model.load_state_dict({name.removeprefix("model."): t.float() for name, t in tensors.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not hold the network that it announces: {error}") from error
+    return Checkpoint(model.to(device or "cpu").eval(), schedule, header["metadata"])
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    model: UNet,
+    schedule: VarianceSchedule,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    training: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Save a network with its schedule and the record of its training, atomically.
+
+    Parameters
+    ----------
+    path : path
+        The safetensors file to write; what was there is replaced only when the new file is complete.
+    model : UNet
+    schedule : VarianceSchedule
+    metadata : mapping, optional
+        Anything that JSON can hold.
+    dtype : torch.dtype, optional
+        The precision to store the weights in, such as ``torch.float16``; theirs unless given.
+    training : mapping of str to Tensor, optional
+        Further tensors, saved under ``training.``, for going on with the training.
+
+    Raises
+    ------
+    ValueError
+        If a weight is NaN or infinite (also after conversion to ``dtype``): such a file would never be of use.
+    """
+    weights = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"the weights must be finite in {tensor.dtype}; {name} is not")
+    tensors = {f"model.{name}": t for name, t in weights.items()}
+    tensors["schedule.beta"] = torch.tensor(schedule.beta[1:])
+    for name, tensor in (training or {}).items():
+        tensors[f"training.{name}"] = tensor.detach().cpu().contiguous()
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "architecture": {"name": type(model).__name__, "config": model.config},
+        "metadata": dict(metadata or {}),
+    }
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata={FORMAT: json.dumps(header)}))
+
+
+def read_tensors(
+    path: str | os.PathLike[str], prefixes: tuple[str, ...] = ("",)
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors under some prefixes and the header of a checkpoint file; raises CheckpointError."""
+    if not Path(path).is_file():
+        raise CheckpointError(f"there is no file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = _header(path, file.metadata() or {})
+            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}, header
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is no complete safetensors file: {error}") from error
+
+
+def _header(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> dict[str, Any]:
+    if FORMAT not in metadata:
+        raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of diffmath: it has no {FORMAT!r} entry")
+    try:
+        header = json.loads(metadata[FORMAT])
+        version, architecture = header["version"], header["architecture"]["name"]
+        header["architecture"]["config"], header["metadata"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} has a damaged header: {error!r}") from error
+    if version != VERSION:
+        raise CheckpointError(f"{path} has format version {version}; this version of diffmath reads {VERSION}")
+    if architecture != UNet.__name__:
+        raise CheckpointError(f"{path} holds a {architecture}; this version of diffmath knows {UNet.__name__}")
+    result: dict[str, Any] = header
+    return result

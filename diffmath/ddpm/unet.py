@@ -1,0 +1,197 @@
+"""The paper's network: residual and attention blocks in a U-Net (section 5).
+
+The paper gives "12.9 Million parameters across 205 layers"; it is the network of the MathWorks example *Generate
+Images Using Diffusion* (R2023b), whose layers and learnable parameters (12,980,033) give just these numbers. The
+structure follows Ronneberger et al. (2015) and Ho, Jain and Abbeel (2020).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["UNet"]
+
+GROUPS = 32
+
+
+class UNet(nn.Module):
+    r"""The noise predictor :math:`\epsilon_\theta(x_t, t)`.
+
+    Three resolutions (32, 16, 8 for MNIST) of widths c, 2c, 4c; two residual blocks at each on the way down and two
+    on the way up, self-attention at the middle resolution and in the bridge. The outputs of the residual blocks on
+    the way down are concatenated to the inputs of their mirror images on the way up.
+
+    Parameters
+    ----------
+    width : int
+        The base width c, a multiple of 32, the number of groups in each normalisation.
+    channels : int
+        Image channels.
+    image_size : int
+        Height and width of the images, a multiple of 4. It is what `diffmath.ddpm.sample` makes unless told
+        otherwise; the parameters do not depend on it.
+
+    Raises
+    ------
+    ValueError
+        If ``width`` is not a positive multiple of 32, or ``image_size`` of 4.
+
+    Examples
+    --------
+    >>> sum(p.numel() for p in UNet.paper().parameters())
+    12980033
+    """
+
+    def __init__(self, width: int = 64, channels: int = 1, image_size: int = 32) -> None:
+        super().__init__()
+        if width < GROUPS or width % GROUPS:
+            raise ValueError(f"width must be a positive multiple of {GROUPS}; it is {width}")
+        if image_size < 4 or image_size % 4:
+            raise ValueError(f"image_size must be a positive multiple of 4; it is {image_size}")
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1; it is {channels}")
+        self.config = {"width": width, "channels": channels, "image_size": image_size}
+        c, e = width, 4 * width
+        self.embedding = TimeEmbedding(c)
+        self.conv_in = nn.Conv2d(channels, c, 3, padding=1)
+        self.res1, self.res2 = ResidualBlock(c, c, e), ResidualBlock(c, c, e)
+        self.down1 = nn.Conv2d(c, 2 * c, 3, stride=2, padding=1)
+        self.res3, self.res4 = ResidualBlock(2 * c, 2 * c, e), ResidualBlock(2 * c, 2 * c, e)
+        self.att3, self.att4 = AttentionBlock(2 * c), AttentionBlock(2 * c)
+        self.down2 = nn.Conv2d(2 * c, 4 * c, 3, stride=2, padding=1)
+        self.res5, self.res6 = ResidualBlock(4 * c, 4 * c, e), ResidualBlock(4 * c, 4 * c, e)
+        self.res7, self.res8 = ResidualBlock(4 * c, 4 * c, e), ResidualBlock(4 * c, 4 * c, e)
+        self.att7, self.att8 = AttentionBlock(4 * c), AttentionBlock(4 * c)
+        self.res9, self.res10 = ResidualBlock(8 * c, 4 * c, e), ResidualBlock(8 * c, 4 * c, e)
+        self.up2 = nn.ConvTranspose2d(4 * c, 2 * c, 3, stride=2, padding=1, output_padding=1)
+        self.res11, self.res12 = ResidualBlock(4 * c, 2 * c, e), ResidualBlock(4 * c, 2 * c, e)
+        self.att11, self.att12 = AttentionBlock(2 * c), AttentionBlock(2 * c)
+        self.up1 = nn.ConvTranspose2d(2 * c, c, 3, stride=2, padding=1, output_padding=1)
+        self.res13, self.res14 = ResidualBlock(2 * c, c, e), ResidualBlock(2 * c, c, e)
+        self.norm_out = nn.GroupNorm(GROUPS, 2 * c)
+        self.conv_out = nn.Conv2d(2 * c, channels, 3, padding=1)
+        # The untrained network predicts zero, the mean of the noise: training starts at a loss of exactly E|eps|^2.
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+
+    @classmethod
+    def paper(cls) -> UNet:
+        """The paper's network: c = 64, 12,980,033 parameters."""
+        return cls(width=64)
+
+    @classmethod
+    def compact(cls) -> UNet:
+        """The same network at c = 32, 3,254,177 parameters, for machines without a GPU."""
+        return cls(width=32)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """The shape (channels, height, width) of one image."""
+        size = self.config["image_size"]
+        return self.config["channels"], size, size
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Predict the noise in ``x``.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, channels, H, W), floating
+            Noisy images; H and W multiples of 4.
+        t : Tensor, shape (B,)
+            Their times, 1..T.
+
+        Returns
+        -------
+        Tensor, the shape of ``x``
+            In the dtype of the parameters, or autocast's.
+        """
+        if x.ndim != 4 or x.shape[1] != self.config["channels"] or x.shape[2] % 4 or x.shape[3] % 4:
+            raise ValueError(
+                f"x must have shape (B, {self.config['channels']}, H, W) with H and W multiples of 4; "
+                f"its shape is {tuple(x.shape)}"
+            )
+        if t.shape != x.shape[:1]:
+            raise ValueError(f"t must have one entry for each of the {len(x)} images; its shape is {tuple(t.shape)}")
+        emb = self.embedding(t)
+        h_in = self.conv_in(x)
+        h1 = self.res1(h_in, emb)
+        h2 = self.res2(h1, emb)
+        h3 = self.res3(self.down1(h2), emb)
+        h4 = self.res4(self.att3(h3), emb)
+        h5 = self.res5(self.down2(self.att4(h4)), emb)
+        h6 = self.res6(h5, emb)
+
+        h = self.att7(self.res7(h6, emb))
+        h = self.att8(self.res8(h, emb))
+
+        h = self.res9(torch.cat([h, h6], dim=1), emb)
+        h = self.up2(self.res10(torch.cat([h, h5], dim=1), emb))
+        h = self.att11(self.res11(torch.cat([h, h4], dim=1), emb))
+        h = self.up1(self.att12(self.res12(torch.cat([h, h3], dim=1), emb)))
+        h = self.res13(torch.cat([h, h2], dim=1), emb)
+        h = self.res14(torch.cat([h, h1], dim=1), emb)
+        out: Tensor = self.conv_out(F.silu(self.norm_out(torch.cat([h, h_in], dim=1))))
+        return out
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoidal encoding of t with c features (Vaswani et al. 2017), then two linear layers of 4c."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.linear1 = nn.Linear(width, 4 * width)
+        self.linear2 = nn.Linear(4 * width, 4 * width)
+
+    def forward(self, t: Tensor) -> Tensor:
+        half = self.width // 2
+        # Computed where it is used, in float32: a table among the weights would be averaged, cast and saved with them.
+        frequency = torch.exp(torch.arange(half, device=t.device) * (-math.log(10_000) / half))
+        angle = t[:, None].float() * frequency
+        features = torch.cat([angle.sin(), angle.cos()], dim=1)
+        emb: Tensor = self.linear2(F.silu(self.linear1(features.to(self.linear1.weight.dtype))))
+        return emb
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised 3 x 3 convolutions with the time between them, and a 1 x 1 skip from the normalised input."""
+
+    def __init__(self, channels_in: int, channels_out: int, embedding: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(GROUPS, channels_in)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.norm_embedding = nn.GroupNorm(GROUPS, embedding)
+        self.linear = nn.Linear(embedding, channels_out)
+        self.norm2 = nn.GroupNorm(GROUPS, channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.skip = nn.Conv2d(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        h = self.norm1(x)
+        y = self.conv1(F.silu(h))
+        y = y + self.linear(self.norm_embedding(emb))[:, :, None, None]
+        y = self.conv2(F.silu(self.norm2(y)))
+        out: Tensor = y + self.skip(h)
+        return out
+
+
+class AttentionBlock(nn.Module):
+    """Single-head self-attention over the pixels of the normalised input, added to that input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.query_key_value = nn.Linear(channels, 3 * channels)
+        self.project = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        pixels = h.flatten(2).transpose(1, 2)  # (B, H W, C)
+        q, k, v = self.query_key_value(pixels)[:, None].chunk(3, dim=-1)  # one head
+        attention = self.project(F.scaled_dot_product_attention(q, k, v)[:, 0])
+        out: Tensor = h + attention.transpose(1, 2).reshape(h.shape)
+        return out
