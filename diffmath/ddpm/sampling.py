@@ -1,0 +1,147 @@
+"""Algorithm 2: sampling from the model, from pure noise to images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from diffmath.schedule import VarianceSchedule
+
+__all__ = ["sample"]
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""A noise predictor: (x_t of shape (B, ...), t of shape (B,)) -> the predicted noise, of x_t's shape."""
+
+DEFAULT_SHAPE = (1, 32, 32)
+
+
+@torch.inference_mode()
+def sample(
+    model: Denoiser,
+    schedule: VarianceSchedule,
+    x_T: Tensor | None = None,
+    n_samples: int = 9,
+    n_steps: int | None = None,
+    method: str = "ancestral",
+    generator: torch.Generator | None = None,
+    trajectory: Sequence[int] | None = None,
+    *,
+    batch_size: int = 100,
+    device: str | torch.device | None = None,
+    progress: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    r"""Algorithm 2: from :math:`x_T \sim N(0, I)` backwards by eq. (19), to images.
+
+    With fewer than T steps the times are ``schedule.subsequence(n_steps)``, and each step is eqs. (15), (18) for that
+    jump, with :math:`\alpha_t` replaced by :math:`\bar\alpha_t / \bar\alpha_s`. The last step adds no noise.
+
+    Parameters
+    ----------
+    model : callable
+        The noise predictor: ``model(x, t)`` with x of shape (B, ...) and t the times, int64 of shape (B,), returns
+        the predicted noise in x's shape. A torch module gets x in the dtype of its parameters.
+    schedule : VarianceSchedule
+    x_T : Tensor, shape (N, ...), floating, optional
+        The noise to start from, of any shape and dtype; standard Gaussian noise, float32, of the model's
+        ``image_shape`` (1 x 32 x 32 if it has none) unless given. It is not changed.
+    n_samples : int
+        N, where ``x_T`` is not given.
+    n_steps : int, optional
+        Steps, 1..T; all T of Algorithm 2 unless given.
+    method : {"ancestral"}
+        The sampler: "ancestral" is eq. (19).
+    generator : torch.Generator, optional
+        The source of all noise; noise is drawn on its device for all N samples at once, so that neither the batch
+        size nor the model's device changes it. A fresh, randomly seeded generator unless given.
+    trajectory : sequence of int, optional
+        Times, among those of the steps (T and 0 included), at which to return the states too.
+    batch_size : int
+        The most samples that the model sees at once; limits memory.
+    device : str or torch.device, optional
+        Where to compute: x_T's device, else that of the model's parameters, unless given.
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    images : Tensor, shape (N, ...)
+        In the dtype of ``x_T``. For a network trained on [-1, 1], pixels nominally lie there; they are not clipped.
+    states : Tensor, shape (len(trajectory), N, ...)
+        Only with ``trajectory``: the states at those times, in its order.
+
+    Raises
+    ------
+    ValueError
+        If x_T is not finite, a count or time is out of range, the method is unknown, or the model returns an
+        array of another shape.
+    TypeError
+        If x_T is not a floating tensor.
+    """
+    if method != "ancestral":
+        raise ValueError(f'method must be "ancestral"; it is {method!r}')
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; it is {batch_size}")
+    times = schedule.subsequence(n_steps)
+    wanted = [] if trajectory is None else list(trajectory)
+    if unknown := [t for t in wanted if t not in times]:
+        nearest = [int(times[abs(times - t).argmin()]) for t in unknown]
+        raise ValueError(f"trajectory must lie on the sampler's times; {unknown} do not, {nearest} are the nearest")
+
+    weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    if device is None:
+        device = x_T.device if x_T is not None else weight.device if weight is not None else "cpu"
+    generator = generator or _fresh_generator()
+    x, dtype = _start(x_T, n_samples, getattr(model, "image_shape", DEFAULT_SHAPE), generator, torch.device(device))
+
+    states = {}
+    pairs = list(zip(times[:0:-1].tolist(), times[-2::-1].tolist(), strict=True))
+    with tqdm(total=len(pairs) * len(x), unit=" evaluations", unit_scale=True, disable=not progress, desc="sampling") as bar:
+        if schedule.n_steps in wanted:
+            states[schedule.n_steps] = x
+        for t, s in pairs:
+            predictions = []
+            for part in x.split(batch_size):
+                fed = part if weight is None else part.to(weight.dtype)
+                eps = model(fed, torch.full((len(part),), t, device=x.device))
+                if eps.shape != part.shape:
+                    raise ValueError(f"the model must return the shape {tuple(part.shape)}; it gave {tuple(eps.shape)}")
+                predictions.append(eps.to(x.dtype))
+                bar.update(len(part))
+            eps = torch.cat(predictions)
+            if s == 0:
+                x = schedule.posterior_mean_from_noise(x, eps, t, s)
+            else:
+                z = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
+                x = schedule.backward_step(x, eps, z, t, s)
+            if s in wanted:
+                states[s] = x
+    if trajectory is None:
+        return x.to(dtype)
+    return x.to(dtype), torch.stack([states[t] for t in wanted]).to(dtype) if wanted else x.new_empty((0, *x.shape))
+
+
+def _start(
+    x_T: Tensor | None, n_samples: int, shape: tuple[int, ...], generator: torch.Generator, device: torch.device
+) -> tuple[Tensor, torch.dtype]:
+    """The state at time T, in at least float32, and the dtype to return."""
+    if x_T is None:
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be at least 1; it is {n_samples}")
+        noise = torch.randn((n_samples, *shape), generator=generator, device=generator.device)
+        return noise.to(device), noise.dtype
+    if not isinstance(x_T, Tensor) or not x_T.is_floating_point():
+        raise TypeError(f"x_T must be a floating tensor; it is {getattr(x_T, 'dtype', type(x_T).__name__)}")
+    if x_T.ndim == 0 or len(x_T) == 0:
+        raise ValueError(f"x_T must have shape (N, ...) with N >= 1; its shape is {tuple(x_T.shape)}")
+    if not torch.isfinite(x_T).all():
+        raise ValueError("x_T must be finite; it holds NaN or infinity")
+    return x_T.to(device, torch.promote_types(x_T.dtype, torch.float32)), x_T.dtype
+
+
+def _fresh_generator() -> torch.Generator:
+    generator = torch.Generator()
+    generator.seed()
+    return generator
