@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -16,23 +16,18 @@ app = typer.Typer(
 )
 
 
-class Network(str, Enum):
+class Network(StrEnum):
     """The sizes of the network."""
 
     compact = "compact"
     paper = "paper"
 
 
-class Data(str, Enum):
+class Data(StrEnum):
     """The training sets."""
 
     train = "train"
     sample = "sample"
-
-
-@app.callback()
-def main() -> None:
-    """Keep the commands' names even when there is only one."""
 
 
 @app.command()
@@ -86,6 +81,68 @@ def train(
     except KeyboardInterrupt as interrupt:
         typer.echo(f"Interrupted; {interrupt}. Go on with --resume.", err=True)
         raise typer.Exit(130) from None
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Option(help="A picture (.png), or the array (.npy) of shape (N, 1, 32, 32).")] = Path(
+        "samples.png"
+    ),
+    checkpoint: Annotated[Optional[Path], typer.Option(help="A trained network; the shipped one unless given.")] = None,
+    n_samples: Annotated[int, typer.Option("--n-samples", "-n", help="How many images.")] = 9,
+    n_steps: Annotated[Optional[int], typer.Option(help="Steps; all T of Algorithm 2 unless given.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
+    device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
+) -> None:
+    """Sample images by Algorithm 2."""
+    import numpy as np
+    import torch
+    from matplotlib import image
+
+    from diffmath import ddpm
+    from diffmath._files import replacing
+    from diffmath.data import tile
+
+    if out.suffix not in (".png", ".npy"):
+        raise typer.BadParameter(f"the ending must be .png or .npy; it is {out.suffix!r}", param_hint="--out")
+    trained = ddpm.load_checkpoint(checkpoint, device=ddpm.choose_device(device))
+    generator = torch.Generator().manual_seed(seed)
+    images = ddpm.sample(
+        trained.model, trained.schedule, n_samples=n_samples, n_steps=n_steps, generator=generator, progress=True
+    )
+    array = images.cpu().numpy()
+    with replacing(out) as temporary:
+        if out.suffix == ".npy":
+            np.save(temporary, array)
+        else:
+            sheet = tile(array, columns=min(n_samples, max(3, round(n_samples**0.5))))
+            image.imsave(temporary, sheet.repeat(3, 0).repeat(3, 1), cmap="gray", vmin=-1, vmax=1)
+    typer.echo(f"{n_samples} images in {out}")
+
+
+@app.command()
+def flow(
+    initial: Annotated[Path, typer.Argument(help="The initial condition at the cell centres, a .npy file.")],
+    times: Annotated[list[float], typer.Option("--time", "-t", help="An output time; repeat the option for more.")],
+    length: Annotated[
+        Optional[list[float]], typer.Option(help="The box's length along each axis, in order; 1 unless given.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The NetCDF file to write.")] = Path("flow.nc"),
+) -> None:
+    """Solve the renormalised heat flow (22)."""
+    import numpy as np
+
+    from diffmath._files import replacing
+    from diffmath.pde import Box, RenormalizedFlow
+
+    try:
+        u_0 = np.load(initial, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{initial} is no .npy file of numbers: {error}", param_hint="initial") from None
+    dataset = RenormalizedFlow(Box(u_0.shape, tuple(length or ()))).solve(u_0, times)
+    with replacing(out) as temporary:
+        dataset.to_netcdf(temporary)
+    typer.echo(f"{dataset.sizes['time']} states in {out}")
 
 
 if __name__ == "__main__":

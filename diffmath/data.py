@@ -33,7 +33,7 @@ from diffmath._files import replacing
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Mnist", "DataError", "load_mnist", "read_idx", "to_tensor"]
+__all__ = ["DataError", "Mnist", "load_mnist", "read_idx", "tile", "to_tensor"]
 
 DIRECTORY_VARIABLE = "DIFFMATH_DATA"
 MIRRORS = (
@@ -120,6 +120,34 @@ def to_tensor(images: npt.NDArray[np.uint8], size: int = 32) -> torch.Tensor:
     pixels = torch.tensor(images)[:, None].float()
     resized = torch.nn.functional.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
     return resized.div_(127.5).sub_(1)
+
+
+def tile(images: npt.ArrayLike, columns: int, rows: int | None = None) -> npt.NDArray[np.float32]:
+    """Put images in rows on one white sheet, with white lines between them.
+
+    Parameters
+    ----------
+    images : array, shape (N, 1, H, W)
+        Pixels in [-1, 1], -1 black and 1 white.
+    columns, rows : int
+        Images in a row, and rows; as many rows as are needed unless given.
+
+    Returns
+    -------
+    numpy.ndarray, shape (rows (H + 2) - 2, columns (W + 2) - 2), float32
+    """
+    pixels = np.asarray(images, dtype=np.float32)
+    if pixels.ndim != 4 or pixels.shape[1] != 1:
+        raise ValueError(f"images must have shape (N, 1, H, W); their shape is {pixels.shape}")
+    n, _, height, width = pixels.shape
+    rows = -(-n // columns) if rows is None else rows
+    if n > rows * columns:
+        raise ValueError(f"{n} images do not fit in {rows} rows of {columns}")
+    sheet = np.ones((rows * (height + 2) - 2, columns * (width + 2) - 2), dtype=np.float32)
+    for i, image in enumerate(pixels):
+        top, left = (i // columns) * (height + 2), (i % columns) * (width + 2)
+        sheet[top : top + height, left : left + width] = image[0]
+    return sheet
 
 
 def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:

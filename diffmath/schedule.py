@@ -152,7 +152,8 @@ class VarianceSchedule:
         tuple of float64, each of the shape of t (torch tensors if t is one)
         """
         t_, s_ = self._times(t, s)
-        return tuple(_as(t, c) for c in self._transition(t_, s_))  # type: ignore[return-value]
+        alpha, variance = self._transition(t_, s_)
+        return _as(t, alpha), _as(t, variance)
 
     def forward_step(self, x_s: Array, eps: Array, t: Times, s: Times | None = None) -> Array:
         r"""Eqs. (2), (4), (6): :math:`x_t = \sqrt{\alpha_{t|s}}\, x_s + \sqrt{1 - \alpha_{t|s}}\, \epsilon`.
@@ -210,7 +211,7 @@ class VarianceSchedule:
     # Backwards
 
     def predict_x_0(self, x_t: Array, eps: Array, t: Times) -> Array:
-        r"""Eq. (8) solved for the image: :math:`x_0 = (x_t - \sqrt{1 - \bar\alpha_t}\, \epsilon) / \sqrt{\bar\alpha_t}`.
+        r"""Eq. (8) solved for x_0: :math:`x_0 = (x_t - \sqrt{1 - \bar\alpha_t}\, \epsilon) / \sqrt{\bar\alpha_t}`.
 
         The step from (16) to (17). Arguments and result as for `posterior_mean_from_noise`.
         """
@@ -389,8 +390,8 @@ def _combine(a: Any, x: Array, b: Any, y: Array) -> Array:
 
 def _floating(x: Any) -> npt.NDArray[Any]:
     """As a numpy array of a floating dtype: integers become float64."""
-    x = np.asarray(x)
-    return x if np.issubdtype(x.dtype, np.floating) else x.astype(np.float64)
+    array: npt.NDArray[Any] = np.asarray(x)
+    return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)
 
 
 def _as(like: Any, values: Any) -> Any:

@@ -54,14 +54,15 @@ def main(
     images, labels = to_tensor(test[0]), torch.tensor(test[1]).long()
     classifier.cpu()
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
+    clean = measure(classifier, images, labels)
     report = {
         "test images": len(images),
-        "clean": measure(classifier, images, labels),
+        "clean": clean,
         "noise 0.1, offset 0.1": measure(classifier, images + 0.1 + 0.1 * noise, labels),
         "contrast 0.9, noise 0.2": measure(classifier, 0.9 * images + 0.2 * noise, labels),
         "training": record,
     }
-    save_classifier(out, classifier, record | {"test accuracy": report["clean"]["accuracy"]})
+    save_classifier(out, classifier, record | {"test accuracy": clean["accuracy"]})
     with replacing(results) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
     typer.echo(json.dumps(report, indent=2))

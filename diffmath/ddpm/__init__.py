@@ -1,16 +1,26 @@
 """The paper's denoising diffusion model: the network, Algorithm 1 (`train`) and Algorithm 2 (`sample`)."""
 
+from diffmath.ddpm._device import choose_device
 from diffmath.ddpm.checkpoints import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from diffmath.ddpm.training import TrainingDiverged, TrainingResult, train
+from diffmath.ddpm.classifier import Classifier, classify, load_classifier, save_classifier, train_classifier
+from diffmath.ddpm.sampling import sample
+from diffmath.ddpm.training import TrainingDivergedError, TrainingResult, train
 from diffmath.ddpm.unet import UNet
 
 __all__ = [
     "Checkpoint",
     "CheckpointError",
-    "TrainingDiverged",
+    "Classifier",
+    "TrainingDivergedError",
     "TrainingResult",
     "UNet",
+    "choose_device",
+    "classify",
     "load_checkpoint",
+    "load_classifier",
+    "sample",
     "save_checkpoint",
+    "save_classifier",
     "train",
+    "train_classifier",
 ]

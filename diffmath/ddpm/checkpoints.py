@@ -149,7 +149,9 @@ def read_tensors(
 
 def _header(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> dict[str, Any]:
     if FORMAT not in metadata:
-        raise CheckpointError(f"{path} is a safetensors file, but no checkpoint of diffmath: it has no {FORMAT!r} entry")
+        raise CheckpointError(
+            f"{path} is a safetensors file, but no checkpoint of diffmath: it has no {FORMAT!r} entry"
+        )
     try:
         header = json.loads(metadata[FORMAT])
         version, architecture = header["version"], header["architecture"]["name"]

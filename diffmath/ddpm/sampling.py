@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,40 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 """A noise predictor: (x_t of shape (B, ...), t of shape (B,)) -> the predicted noise, of x_t's shape."""
 
 DEFAULT_SHAPE = (1, 32, 32)
+
+
+@overload
+def sample(
+    model: Denoiser,
+    schedule: VarianceSchedule,
+    x_T: Tensor | None = ...,
+    n_samples: int = ...,
+    n_steps: int | None = ...,
+    method: str = ...,
+    generator: torch.Generator | None = ...,
+    trajectory: None = ...,
+    *,
+    batch_size: int = ...,
+    device: str | torch.device | None = ...,
+    progress: bool = ...,
+) -> Tensor: ...
+
+
+@overload
+def sample(
+    model: Denoiser,
+    schedule: VarianceSchedule,
+    x_T: Tensor | None = ...,
+    n_samples: int = ...,
+    n_steps: int | None = ...,
+    method: str = ...,
+    generator: torch.Generator | None = ...,
+    *,
+    trajectory: Sequence[int],
+    batch_size: int = ...,
+    device: str | torch.device | None = ...,
+    progress: bool = ...,
+) -> tuple[Tensor, Tensor]: ...
 
 
 @torch.inference_mode()
@@ -98,7 +133,9 @@ def sample(
 
     states = {}
     pairs = list(zip(times[:0:-1].tolist(), times[-2::-1].tolist(), strict=True))
-    with tqdm(total=len(pairs) * len(x), unit=" evaluations", unit_scale=True, disable=not progress, desc="sampling") as bar:
+    with tqdm(
+        total=len(pairs) * len(x), unit=" evaluations", unit_scale=True, disable=not progress, desc="sampling"
+    ) as bar:
         if schedule.n_steps in wanted:
             states[schedule.n_steps] = x
         for t, s in pairs:

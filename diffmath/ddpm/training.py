@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,13 +32,13 @@ from diffmath.ddpm.checkpoints import CheckpointError, read_tensors, save_checkp
 from diffmath.ddpm.unet import UNet
 from diffmath.schedule import VarianceSchedule
 
-__all__ = ["TrainingDiverged", "TrainingResult", "train"]
+__all__ = ["TrainingDivergedError", "TrainingResult", "train"]
 
 CHECKPOINT, WEIGHTS, LOG = "checkpoint.safetensors", "model.safetensors", "log.csv"
 LOG_COLUMNS = ("step", "images", "epoch", "loss", "images_per_second")
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDivergedError(RuntimeError):
     """The loss became NaN or infinite."""
 
 
@@ -136,7 +136,7 @@ def train(
         If an argument is out of range, the images are not finite, or a resumed run had other settings.
     FileExistsError
         If the directory holds a checkpoint and ``resume`` is false.
-    TrainingDiverged
+    TrainingDivergedError
         If the loss is NaN or infinite; the last checkpoint is kept.
     KeyboardInterrupt
         After Ctrl-C or SIGTERM, with the state saved if there is a directory.
@@ -145,7 +145,7 @@ def train(
     place = choose_device(device)
     settings = {
         "schedule": hashlib.sha256(schedule.beta.tobytes()).hexdigest()[:16],
-        "images": hashlib.sha256(images.detach().cpu().contiguous().numpy()).hexdigest()[:16],
+        "images": hashlib.sha256(images.detach().cpu().numpy().tobytes()).hexdigest()[:16],
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "betas": list(betas),
@@ -228,7 +228,7 @@ def train(
             if interrupted.is_set():
                 raise KeyboardInterrupt(f"saved after step {step} in {path}")
 
-    averaged: nn.Module = average.module.eval()
+    averaged = average.module.eval()
     record = state.record()
     if path is not None:
         save_checkpoint(path.with_name(WEIGHTS), averaged, schedule, record, dtype=torch.float16)  # type: ignore[arg-type]
@@ -300,7 +300,7 @@ class _State:
     def _check_loss(self, learning_rate: float, path: Path | None) -> None:
         if not torch.isfinite(self.loss_sum):
             kept = f"the last good checkpoint is {path}" if path and path.exists() else "there is no checkpoint"
-            raise TrainingDiverged(
+            raise TrainingDivergedError(
                 f"the loss was {float(self.loss_sum)} by step {self.step}, with learning rate {learning_rate}; {kept}. "
                 "Try a smaller learning rate."
             )
@@ -313,7 +313,7 @@ class _State:
             "settings": self.settings,
             "losses": self.losses,
             "seconds": round(self.seconds, 1),
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
     def save(self, path: Path, learning_rate: float) -> None:
@@ -322,7 +322,7 @@ class _State:
         for i, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": t for name, t in slots.items()}
         tensors["loss_sum"] = self.loss_sum
-        averaged: UNet = self.average.module
+        averaged: Any = self.average.module  # a UNet, as `_check` saw to
         save_checkpoint(path, averaged, self.schedule, self.record(), training=tensors)
 
     def load(self, path: Path) -> None:

@@ -1,0 +1,39 @@
+"""``python -m paper_figures``: regenerate the paper's figures as PNG and PDF."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from paper_figures.run import Profile, Run, save
+
+
+def main(
+    figures: Annotated[
+        Optional[list[int]], typer.Argument(min=1, max=7, metavar="[1-7]...", help="Which figures; all unless given.")
+    ] = None,
+    profile: Annotated[
+        Profile, typer.Option(help='"paper": T = 500 steps everywhere; "auto": 50 for Figure 4 on a CPU.')
+    ] = Profile.auto,
+    device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same pictures.")] = 0,
+    out: Annotated[Path, typer.Option(help="Directory of the pictures.")] = Path("paper_figures/output"),
+    checkpoint: Annotated[Optional[Path], typer.Option(help="A trained network; the shipped one unless given.")] = None,
+) -> None:
+    """Regenerate figures of Higham, Higham and Grindrod (SIAM Review, 2025) from real MNIST."""
+    for number in sorted(set(figures or range(1, 8))):
+        start = time.perf_counter()
+        run = Run(number, profile, device, seed, checkpoint)
+        module = importlib.import_module(f"paper_figures.figure{number}")
+        path = save(module.draw(module.compute(run)), out / f"figure{number}")
+        typer.echo(f"figure {number}: {time.perf_counter() - start:6.1f} s | {run.note} | {path}")
+
+
+if __name__ == "__main__":
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    app.command()(main)
+    app(prog_name="python -m paper_figures")

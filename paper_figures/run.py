@@ -1,0 +1,90 @@
+"""What the figures share: the run's settings, its network and randomness, drawing images, and saving."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from diffmath._files import replacing
+from diffmath.data import load_mnist, tile, to_tensor
+from diffmath.ddpm import Checkpoint, choose_device, load_checkpoint, sample
+
+
+class Profile(StrEnum):
+    """How many steps Figure 4's 500 samples get."""
+
+    auto = "auto"
+    paper = "paper"
+
+
+class Run:
+    """One figure's settings. `note` says afterwards how its samples were made."""
+
+    def __init__(
+        self, figure: int, profile: Profile, device: str | None, seed: int, checkpoint: Path | None = None
+    ) -> None:
+        self.figure, self.profile, self.seed, self.path = figure, profile, seed, checkpoint
+        self.device = choose_device(device)
+        self.note = "no network"
+        # On the CPU whatever the device, so that the same seed starts from the same noise everywhere.
+        self.generator = torch.Generator().manual_seed(1000 * figure + seed)
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The network, loaded once for all figures."""
+        return _load(self.path, str(self.device))
+
+    def sample(self, *, quick_steps: int | None = None, **arguments: Any) -> Any:
+        """`diffmath.ddpm.sample` with this run's network and noise.
+
+        All T steps, or `quick_steps` where the profile is "auto" and there is only a CPU.
+        """
+        quick = self.profile is Profile.auto and self.device.type == "cpu"
+        network, schedule, metadata = self.checkpoint
+        n_steps = (quick_steps if quick else None) or schedule.n_steps
+        name = f"{metadata.get('network', 'unnamed')} network trained on {metadata.get('images_seen', 0):,} images"
+        self.note = f"{name} | ancestral, {n_steps} of {schedule.n_steps} steps | {self.device}"
+        return sample(
+            network, schedule, n_steps=n_steps, generator=self.generator, device=self.device, progress=True, **arguments
+        )
+
+    def one_digit(self, digit: int) -> Tensor:
+        """A random training image of a digit, shape (1, 1, 32, 32)."""
+        images, labels = self.mnist()
+        candidates = images[torch.from_numpy(labels == digit)]
+        chosen = int(torch.randint(len(candidates), (1,), generator=self.generator))
+        return candidates[chosen : chosen + 1]
+
+    def mnist(self) -> tuple[Tensor, npt.NDArray[np.uint8]]:
+        """The 5,000 MNIST training images that need no network, in [-1, 1], and their labels."""
+        images, labels = load_mnist("sample")
+        return to_tensor(images), labels
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path | None, device: str) -> Checkpoint:
+    return load_checkpoint(path, device=device)
+
+
+def show(ax: Axes, images: Tensor, columns: int, title: str = "", rows: int | None = None) -> None:
+    """Draw images as a tile: black is -1 and below, white is +1 and above."""
+    ax.imshow(tile(images.cpu(), columns, rows), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+    ax.set_title(title, fontsize=10)
+    ax.set_axis_off()
+
+
+def save(figure: Figure, stem: Path) -> Path:
+    """Write PNG and PDF, without dates, so that the same picture is the same file; returns the PNG's path."""
+    for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
+        with replacing(stem.with_suffix(suffix)) as temporary:
+            figure.savefig(temporary, dpi=150, metadata=metadata)
+    return stem.with_suffix(".png")
