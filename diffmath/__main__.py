@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Optional
@@ -146,4 +147,7 @@ def flow(
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m diffmath")
+    try:
+        app(prog_name="python -m diffmath")
+    except (ValueError, OSError, RuntimeError, OverflowError) as error:  # what the API raises for bad input
+        sys.exit(f"error: {error}")

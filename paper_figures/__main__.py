@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Optional
@@ -36,4 +37,7 @@ def main(
 if __name__ == "__main__":
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     app.command()(main)
-    app(prog_name="python -m paper_figures")
+    try:
+        app(prog_name="python -m paper_figures")
+    except (ValueError, OSError, RuntimeError) as error:  # a wrong checkpoint, a full disk
+        sys.exit(f"error: {error}")

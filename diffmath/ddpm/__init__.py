@@ -1,6 +1,6 @@
 """The paper's denoising diffusion model: the network, Algorithm 1 (`train`) and Algorithm 2 (`sample`)."""
 
-from diffmath.ddpm._device import choose_device
+from diffmath.ddpm._environment import choose_device
 from diffmath.ddpm.checkpoints import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from diffmath.ddpm.classifier import Classifier, classify, load_classifier, save_classifier, train_classifier
 from diffmath.ddpm.sampling import sample

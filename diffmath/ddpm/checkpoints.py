@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffmath._files import replacing
 from diffmath.ddpm.unet import UNet
@@ -78,9 +78,12 @@ def load_checkpoint(
             return load_checkpoint(shipped, device=device)
     tensors, header = read_tensors(path, prefixes=("model.", "schedule."))
     try:
-        model = UNet(**header["architecture"]["config"])
+        with torch.device("meta"):  # no memory until the file is known to fit
+            model = UNet(**header["architecture"]["config"])
         schedule = VarianceSchedule(tensors.pop("schedule.beta").numpy())
-        model.load_state_dict({name.removeprefix("model."): t.float() for name, t in tensors.items()})
+        weights = {name.removeprefix("model."): t.float() for name, t in tensors.items()}
+        require_fit(weights, model)
+        model.load_state_dict(weights, assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not hold the network that it announces: {error}") from error
     return Checkpoint(model.to(device or "cpu").eval(), schedule, header["metadata"])
@@ -145,6 +148,21 @@ def read_tensors(
             return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}, header
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is no complete safetensors file: {error}") from error
+
+
+def require_fit(weights: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Raise a ValueError that names the first tensor that is missing, of another shape, too many or not finite."""
+    expected = model.state_dict()
+    for name in expected:
+        if name not in weights:
+            raise ValueError(f"the tensor {name} is missing")
+        if weights[name].shape != expected[name].shape:
+            shapes = tuple(expected[name].shape), tuple(weights[name].shape)
+            raise ValueError(f"the tensor {name} must have shape {shapes[0]}; its shape is {shapes[1]}")
+        if not torch.isfinite(weights[name]).all():
+            raise ValueError(f"the tensor {name} must be finite; it holds NaN or infinity")
+    if unknown := sorted(weights.keys() - expected.keys()):
+        raise ValueError(f"the tensor {unknown[0]} belongs to no such network")
 
 
 def _header(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> dict[str, Any]:

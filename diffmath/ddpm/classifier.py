@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from diffmath._files import replacing
-from diffmath.ddpm._device import choose_device, describe
-from diffmath.ddpm.checkpoints import CheckpointError
+from diffmath.ddpm._environment import choose_device, provenance
+from diffmath.ddpm.checkpoints import CheckpointError, require_fit
 
 __all__ = ["Classifier", "Prediction", "classify", "load_classifier", "save_classifier", "train_classifier"]
 
@@ -162,14 +162,13 @@ def train_classifier(
                 optimizer.step()
                 rate.step()
                 bar.update(len(index))
-    record = {
+    record = provenance(place) | {
         "n_images": len(images),
         "epochs": n_epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "seed": seed,
-        "device": describe(place),
-        "torch": torch.__version__,
+        "steps": n_epochs * per_epoch,
     }
     return classifier.eval(), record
 
@@ -200,7 +199,8 @@ def load_classifier(
                 raise SafetensorError(f"it has no {FORMAT!r} entry")
             weights = {name: file.get_tensor(name) for name in file.keys()}
         classifier = Classifier()
+        require_fit(weights, classifier)
         classifier.load_state_dict(weights)
-    except (SafetensorError, OSError, RuntimeError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} does not hold a classifier: {error}") from error
     return classifier.to(device or "cpu").eval()

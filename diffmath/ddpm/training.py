@@ -9,12 +9,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +25,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from diffmath._files import replacing
-from diffmath.ddpm._device import autocast_dtype, choose_device, describe
-from diffmath.ddpm.checkpoints import CheckpointError, read_tensors, save_checkpoint
+from diffmath.ddpm._environment import autocast_dtype, choose_device, provenance
+from diffmath.ddpm.checkpoints import CheckpointError, read_tensors, require_fit, save_checkpoint
 from diffmath.ddpm.unet import UNet
 from diffmath.schedule import VarianceSchedule
 
@@ -166,12 +164,9 @@ def train(
         ),
     )
     state = _State(model, average, optimizer, schedule, settings, dict(metadata or {}))
-    state.metadata |= {
-        "device": describe(place),
+    state.metadata |= provenance(place) | {
         "precision": str(autocast_dtype(place) if autocast else None or torch.float32).removeprefix("torch."),
         "compiled": compile,
-        "torch": torch.__version__,
-        "commit": _commit(),
     }
     path = None if directory is None else Path(directory) / CHECKPOINT
     if path is not None:
@@ -313,7 +308,6 @@ class _State:
             "settings": self.settings,
             "losses": self.losses,
             "seconds": round(self.seconds, 1),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
     def save(self, path: Path, learning_rate: float) -> None:
@@ -341,12 +335,13 @@ class _State:
             i, slot = name.split(".")
             slots.setdefault(int(i), {})[slot] = tensor
         try:
-            self.model.load_state_dict(part("training.weights."))
-            self.average.module.load_state_dict(part("model."))
+            for module, weights in ((self.model, part("training.weights.")), (self.average.module, part("model."))):
+                require_fit(weights, module)
+                module.load_state_dict(weights)
             self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
             self.loss_sum.copy_(tensors["training.loss_sum"])
             self.step = int(record["steps"])
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path} cannot be resumed: {error}") from error
         self.average.n_averaged.fill_(self.step)
         self.seconds = float(record["seconds"])
@@ -414,13 +409,3 @@ def _append_log(path: Path, row: tuple[int, int, float, float, float]) -> None:
     step, n_images, epoch, loss, rate = row
     with open(path, "a", newline="") as file:
         csv.writer(file).writerow([step, n_images, f"{epoch:.4f}", f"{loss!r}", f"{rate:.1f}"])
-
-
-def _commit() -> str | None:
-    """The commit of the code, if it runs from a git checkout; "-dirty" if that was changed."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,57 @@
+"""Where the network runs, in which precision it is quick there, and what a record of a training says of it."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+__all__ = ["autocast_dtype", "choose_device", "provenance"]
+
+
+def choose_device(device: str | torch.device | None = None) -> torch.device:
+    """The given device, else the best of this machine: CUDA, then Apple's MPS, then the CPU."""
+    if device is not None:
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """bfloat16 where the device has instructions for it, else None: no autocast."""
+    if device.type == "cuda":
+        good = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        good = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return torch.bfloat16 if good else None
+
+
+def provenance(device: torch.device) -> dict[str, str | None]:
+    """The device, the version of torch, the commit of the code and the date, for the record of a training."""
+    return {
+        "device": _describe(device),
+        "torch": torch.__version__,
+        "commit": _commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _describe(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"CPU ({torch.cpu.get_capabilities().get('cpu_name', 'unknown')}, {torch.get_num_threads()} threads)"
+    return device.type
+
+
+def _commit() -> str | None:
+    """The commit of the code, if it runs from a git checkout; "-dirty" if that was changed."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

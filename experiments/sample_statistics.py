@@ -1,0 +1,109 @@
+"""Are the samples digits? 500 ancestral samples with T = 500, as the classifier sees them.
+
+Question   Of 500 samples of Algorithm 2 (all T steps), of how many is the classifier more than 90 % sure, and how many
+           are there of each digit? Beside them: the same on real images, and the samples' backgrounds.
+Command    python experiments/sample_statistics.py [--checkpoint FILE] [--data-dir DIRECTORY]
+Minutes    about 25 on 2 CPU cores, in blocks of 100 samples that a second run does not make again; --smoke: seconds
+Result     results/sample_statistics.json, and the samples as runs/sample_statistics.png
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import numpy as np
+import torch
+import typer
+from matplotlib import image
+from torch import Tensor
+
+from diffmath._files import replacing
+from diffmath.data import load_mnist, tile, to_tensor
+from diffmath.ddpm import Checkpoint, choose_device, classify, load_checkpoint, load_classifier, sample
+
+HERE = Path(__file__).parent
+BLOCK = 100
+
+
+def describe(images: Tensor) -> dict[str, Any]:
+    """Confidence, counts of the ten digits, and the frame of the outermost four pixels, where digits hardly are."""
+    digit, confidence = classify(load_classifier(), images)
+    frame = torch.ones(32, 32, dtype=torch.bool)
+    frame[4:-4, 4:-4] = False
+    background = images[:, 0, frame]
+    return {
+        "images": len(images),
+        "share with confidence above 0.9": round((confidence > 0.9).float().mean().item(), 4),
+        "counts of digits 0 to 9": torch.bincount(digit, minlength=10).tolist(),
+        "mean of the outer 4 pixels": round(background.mean().item(), 4),
+        "standard deviation of the outer 4 pixels": round(background.std().item(), 4),
+    }
+
+
+def block(trained: Checkpoint, n_steps: int | None, n: int, key: str, device: torch.device) -> Tensor:
+    """Some samples, from runs/ if they were made before; the key holds the network, the steps and the seed."""
+    path = Path("runs") / "sample_statistics" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+    if not path.exists():
+        generator = torch.Generator().manual_seed(int(hashlib.sha256(key.encode()).hexdigest()[:8], 16))
+        images = sample(
+            trained.model, trained.schedule, None, n, n_steps, generator=generator, device=device, progress=True
+        )
+        with replacing(path) as temporary:
+            np.save(temporary, images.cpu().numpy())
+    return torch.from_numpy(np.load(path))
+
+
+def main(
+    checkpoint: Annotated[Optional[Path], typer.Option(help="A trained network; the shipped one unless given.")] = None,
+    data_dir: Annotated[Optional[Path], typer.Option(help="Directory of MNIST's IDX files.")] = None,
+    n_samples: int = 500,
+    n_steps: Annotated[Optional[int], typer.Option(help="All T of Algorithm 2 unless given.")] = None,
+    seed: int = 0,
+    device: Optional[str] = None,
+    results: Path = HERE / "results" / "sample_statistics.json",
+    picture: Path = Path("runs/sample_statistics.png"),
+    smoke: Annotated[bool, typer.Option("--smoke", help="A small run, to see that it runs.")] = False,
+) -> None:
+    n_samples, n_steps = (4, 2) if smoke else (n_samples, n_steps)
+    place = choose_device(device)
+    trained = load_checkpoint(checkpoint, device=place)
+    weights = hashlib.sha256(b"".join(p.detach().cpu().numpy().tobytes() for p in trained.model.parameters()))
+    real = load_mnist("sample") if smoke else load_mnist("test", data_dir)
+
+    start = time.perf_counter()
+    blocks = [
+        block(
+            trained,
+            n_steps,
+            min(BLOCK, n_samples - i),
+            f"{weights.hexdigest()} {n_steps} {seed} {i} {n_samples}",
+            place,
+        )
+        for i in range(0, n_samples, BLOCK)
+    ]
+    seconds = time.perf_counter() - start
+    images = torch.cat(blocks)
+    report = {
+        "samples": describe(images),
+        "real MNIST images" if smoke else "real MNIST test images": describe(to_tensor(real.images)),
+        "sampler": f"ancestral, {n_steps or trained.schedule.n_steps} of {trained.schedule.n_steps} steps",
+        "seconds in this run": round(seconds, 1),
+        "seed": seed,
+        "device": str(place),
+        "torch": torch.__version__,
+        "network": {k: trained.metadata.get(k) for k in ("network", "data", "images_seen", "steps", "commit")},
+    }
+    with replacing(results) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n")
+    order = classify(load_classifier(), images).digit.argsort(stable=True)
+    with replacing(picture) as temporary:
+        image.imsave(temporary, tile(images[order], columns=25), cmap="gray", vmin=-1, vmax=1)
+    typer.echo(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    typer.run(main)

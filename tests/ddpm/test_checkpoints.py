@@ -1,0 +1,128 @@
+"""Checkpoints: what goes in comes out, and nothing else gets in."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from diffmath.ddpm import CheckpointError, UNet, load_checkpoint, save_checkpoint
+from diffmath.schedule import VarianceSchedule
+
+SCHEDULE = VarianceSchedule.cosine(30)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A small network and its file."""
+    torch.manual_seed(0)
+    model = UNet(width=32, image_size=8)
+    path = tmp_path_factory.mktemp("checkpoint") / "saved.safetensors"
+    save_checkpoint(path, model, SCHEDULE, {"data": "none", "steps": 0}, dtype=torch.float16)
+    return model, path
+
+
+def rewritten(path, out, tensors=None, **changes):
+    """A copy of a checkpoint with other tensors or another header."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["diffmath.checkpoint"])
+    save_file(tensors or load_file(path), out, metadata={"diffmath.checkpoint": json.dumps(header | changes)})
+    return out
+
+
+def test_round_trip(saved):
+    model, path = saved
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.schedule == SCHEDULE  # float64, bit for bit
+    assert checkpoint.metadata == {"data": "none", "steps": 0}
+    assert checkpoint.model.config == model.config
+    assert not checkpoint.model.training
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(checkpoint.model.state_dict()[name], tensor.half().float(), rtol=0, atol=0)
+    assert path.stat().st_size < 2.1 * sum(p.numel() for p in model.parameters())  # half precision
+
+
+def test_the_shipped_network():
+    checkpoint = load_checkpoint(None)
+    assert checkpoint.schedule == VarianceSchedule.linear()
+    assert sum(p.numel() for p in checkpoint.model.parameters()) == 3_254_177
+    record = checkpoint.metadata
+    assert record["images_seen"] >= 5 * 60_000
+    assert record["images_seen"] == record["steps"] * record["settings"]["batch_size"]
+    assert {"data", "steps", "settings", "device", "losses", "date", "commit"} <= set(record)
+    # It predicts noise: far better than zero, whose error is 1, at a middling noise level.
+    from diffmath.data import load_mnist, to_tensor
+
+    x_0 = to_tensor(load_mnist("sample").images[::50])
+    eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        predicted = checkpoint.model(checkpoint.schedule.add_noise(x_0, eps, 200), torch.full((len(x_0),), 200))
+    assert (predicted - eps).square().mean() < 0.03
+
+
+@given(st.data())
+def test_truncated(saved, tmp_path_factory, data):
+    content = saved[1].read_bytes()
+    path = tmp_path_factory.getbasetemp() / "truncated.safetensors"
+    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    with pytest.raises(CheckpointError, match="no complete safetensors file"):
+        load_checkpoint(path)
+
+
+@given(st.binary(max_size=200))
+@example(b"\x80\x04\x95")  # the beginning of a pickle
+@example(b"PK\x03\x04")  # the beginning of torch's own format
+def test_foreign_bytes(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "foreign.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"foreign\.safetensors"):
+        load_checkpoint(path)
+
+
+def test_other_files(saved, tmp_path):
+    model, path = saved
+    with pytest.raises(CheckpointError, match="there is no file"):
+        load_checkpoint(tmp_path / "nothing")
+    save_file({"a": torch.zeros(1)}, tmp_path / "other")
+    with pytest.raises(CheckpointError, match="no checkpoint of diffmath"):
+        load_checkpoint(tmp_path / "other")
+    with pytest.raises(CheckpointError, match="format version 2; this version of diffmath reads 1"):
+        load_checkpoint(rewritten(path, tmp_path / "newer", version=2))
+    with pytest.raises(CheckpointError, match="holds a Transformer"):
+        load_checkpoint(rewritten(path, tmp_path / "a", architecture={"name": "Transformer", "config": {}}))
+    with pytest.raises(CheckpointError, match="damaged header"):
+        load_checkpoint(rewritten(path, tmp_path / "b", architecture=None))
+    with pytest.raises(
+        CheckpointError,
+        match="does not hold the network that it announces: the tensor embedding.linear1.weight must have shape",
+    ):
+        wide = {"name": "UNet", "config": {"width": 64}}
+        load_checkpoint(rewritten(path, tmp_path / "c", architecture=wide))
+    with pytest.raises(CheckpointError, match="the tensor conv_in.weight is missing"):
+        tensors = load_file(path)
+        del tensors["model.conv_in.weight"]
+        load_checkpoint(rewritten(path, tmp_path / "d", tensors))
+    with pytest.raises(CheckpointError, match="the tensor extra belongs to no such network"):
+        load_checkpoint(rewritten(path, tmp_path / "f", load_file(path) | {"model.extra": torch.zeros(1)}))
+    with pytest.raises(CheckpointError, match=r"the tensor conv_in.bias must be finite"):
+        tensors = load_file(path)
+        tensors["model.conv_in.bias"][0] = float("nan")
+        load_checkpoint(rewritten(path, tmp_path / "g", tensors))
+    with pytest.raises(CheckpointError, match=r"beta must lie in \(0, 1\)"):
+        tensors = load_file(path)
+        tensors["schedule.beta"][3] = 2
+        load_checkpoint(rewritten(path, tmp_path / "e", tensors))
+
+
+def test_refuses_weights_that_are_not_finite(saved, tmp_path):
+    model = UNet(width=32, image_size=8)
+    with torch.no_grad():
+        model.conv_in.bias[0] = 1e30
+    save_checkpoint(tmp_path / "fine", model, SCHEDULE)
+    with pytest.raises(ValueError, match=r"finite in torch.float16; conv_in.bias is not"):
+        save_checkpoint(tmp_path / "fine", model, SCHEDULE, dtype=torch.float16)
+    assert load_checkpoint(tmp_path / "fine").model.conv_in.bias[0] == 1e30  # the file that was there is kept

@@ -1,0 +1,237 @@
+"""Algorithm 2, with exact denoisers in place of a network: against the law that its own recursion predicts."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffmath.ddpm import UNet, sample
+from diffmath.schedule import VarianceSchedule
+from tests import laws
+
+PAPER = VarianceSchedule.linear()
+
+
+def gaussian_denoiser(schedule, mean, spread):
+    """E[eps | x_t] for data N(mean, spread^2): the regression of the noise on x_t, as both are Gaussian."""
+
+    def predict(x, t):
+        alpha_bar = float(schedule.alpha_bar[int(t[0])])
+        return np.sqrt(1 - alpha_bar) * (x - np.sqrt(alpha_bar) * mean) / (alpha_bar * spread**2 + 1 - alpha_bar)
+
+    return predict
+
+
+def predicted_law(schedule, mean, spread, n_steps=None):
+    """Mean and variance of Algorithm 2's output for Gaussian data, from the printed formulas: a linear recursion."""
+    m, v = 0.0, 1.0
+    times = schedule.subsequence(n_steps)
+    for t, s in zip(times[:0:-1], times[-2::-1], strict=True):
+        alpha_bar_t, alpha_bar_s = schedule.alpha_bar[t], schedule.alpha_bar[s]
+        alpha = alpha_bar_t / alpha_bar_s
+        gain = np.sqrt(1 - alpha_bar_t) / (alpha_bar_t * spread**2 + 1 - alpha_bar_t)
+        slope = (1 - (1 - alpha) / np.sqrt(1 - alpha_bar_t) * gain) / np.sqrt(alpha)
+        shift = (1 - alpha) / np.sqrt(1 - alpha_bar_t) * gain * np.sqrt(alpha_bar_t) * mean / np.sqrt(alpha)
+        m = slope * m + shift
+        v = slope**2 * v + (1 - alpha) * (1 - alpha_bar_s) / (1 - alpha_bar_t)
+    return m, v
+
+
+@pytest.mark.parametrize(
+    ("spread", "n_steps", "ratio"),
+    [
+        (0.05, None, 0.832),
+        (0.1, None, 0.909),
+        (0.2, None, 0.952),
+        (0.5, None, 0.979),
+        (1, None, 0.988),
+        (0.2, 50, 0.704),
+    ],
+)
+def test_the_law_is_not_the_datas(spread, n_steps, ratio):
+    """The recursion itself: the discretisation takes some of the variance."""
+    assert predicted_law(PAPER, 0.3, spread, n_steps)[1] / spread**2 == pytest.approx(ratio, abs=6e-4)
+
+
+@pytest.mark.parametrize("n_steps", [None, 50, 1])
+def test_samples_have_the_predicted_law(n_steps):
+    """Monte Carlo, 100,000 samples: mean and variance within 5 standard errors, and not those of the data."""
+    mean, spread = 0.3, 0.2
+    x_T = torch.randn((100_000, 1), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    images = sample(
+        gaussian_denoiser(PAPER, mean, spread),
+        PAPER,
+        x_T,
+        n_steps=n_steps,
+        generator=torch.Generator().manual_seed(2),
+        batch_size=100_000,
+    ).numpy()
+    m, v = predicted_law(PAPER, mean, spread, n_steps)
+    laws.sample_mean(images, m)
+    laws.sample_mean((images - m) ** 2, v)
+    if n_steps is None:
+        with pytest.raises(AssertionError):
+            laws.sample_mean((images - m) ** 2, spread**2)
+
+
+@pytest.mark.parametrize("n_steps", [None, 50, 7])
+def test_moments_pushed_through_the_update(n_steps):
+    """The output is affine in x_T and in each step's noise; unit impulses find its coefficients, so its exact law."""
+    mean, spread = 0.3, 0.2
+    n = n_steps or PAPER.n_steps
+    x_T = torch.zeros((n + 1, 1), dtype=torch.float64)
+    x_T[-1] = 1.0  # the response to x_T; row 0 has no impulse at all, row i one in the i-th step's noise
+
+    class Impulses(torch.overrides.TorchFunctionMode):
+        """Noise that is zero but for one sample."""
+
+        calls = 0
+
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if function is not torch.randn:
+                return result
+            self.calls += 1
+            result.zero_()[self.calls] = 1.0
+            return result
+
+    with Impulses() as mode:
+        images = sample(gaussian_denoiser(PAPER, mean, spread), PAPER, x_T, n_steps=n_steps, batch_size=1000)[:, 0]
+    assert mode.calls == n - 1  # none in the last step
+    m, v = predicted_law(PAPER, mean, spread, n_steps)
+    assert images[0].item() == pytest.approx(m, rel=1e-12)
+    assert (images - images[0]).square().sum().item() == pytest.approx(v, rel=1e-12)
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_is_equation_19(n_steps, seed):
+    """The printed (19), with the printed (15), step by step with the same noise; sigma is 0 in the last step."""
+    schedule = VarianceSchedule.linear(40, 1e-3, 0.2)
+    denoiser = gaussian_denoiser(schedule, 0.1, 0.5)
+    times = schedule.subsequence(n_steps).tolist()
+    x_T = torch.randn((4, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    x, generator = x_T, torch.Generator().manual_seed(seed)
+    for t, s in zip(times[:0:-1], times[-2::-1], strict=True):
+        alpha = schedule.alpha_bar[t] / schedule.alpha_bar[s]
+        noise = np.sqrt(1 - schedule.alpha_bar[t])
+        x = (x - (1 - alpha) / noise * denoiser(x, [t])) / np.sqrt(alpha)
+        if s > 0:
+            z = torch.randn(x.shape, dtype=x.dtype, generator=generator)
+            x = x + np.sqrt((1 - alpha) * (1 - schedule.alpha_bar[s]) / noise**2) * z
+    result = sample(denoiser, schedule, x_T, n_steps=n_steps, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(result, x, rtol=0, atol=1e-11)  # the printed forms cancel
+
+
+def test_points_are_memorised():
+    """Data of two points: every sample ends within 1e-6 of one of them."""
+
+    def predict(x, t):
+        alpha_bar = PAPER.alpha_bar[int(t[0])]
+        x_0 = torch.tanh(np.sqrt(alpha_bar) * x / (1 - alpha_bar))
+        return (x - np.sqrt(alpha_bar) * x_0) / np.sqrt(1 - alpha_bar)
+
+    x_T = torch.randn((2000, 1), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    images = sample(predict, PAPER, x_T, generator=torch.Generator().manual_seed(0), batch_size=2000)
+    assert (images.abs() - 1).abs().max() < 1e-6
+    assert 0.4 < (images > 0).double().mean() < 0.6
+
+
+def test_trajectory():
+    """States at the times asked for, in that order; T is the start and 0 the images."""
+    x_T = torch.randn((2, 1), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    denoiser = gaussian_denoiser(PAPER, 0.0, 1.0)
+
+    def run(times):
+        return sample(denoiser, PAPER, x_T, n_steps=5, generator=torch.Generator().manual_seed(3), trajectory=times)
+
+    images, states = run([0, 500, 300])
+    assert states.shape == (3, 2, 1)
+    torch.testing.assert_close(states[0], images, rtol=0, atol=0)
+    torch.testing.assert_close(states[1], x_T, rtol=0, atol=0)
+    torch.testing.assert_close(run([300])[1][0], states[2], rtol=0, atol=0)
+    assert run([])[1].shape == (0, 2, 1)
+    with pytest.raises(ValueError, match=r"\[250\] do not, \[200\] are the nearest"):
+        run([250])
+
+
+def test_what_the_model_sees():
+    """Times T..1 as int64, one for each sample, in batches; float32 noise of the model's shape."""
+    seen = []
+
+    def model(x, t):
+        seen.append((tuple(x.shape), t.tolist()))
+        assert t.dtype == torch.int64
+        return torch.zeros_like(x)
+
+    schedule = VarianceSchedule.linear(3)
+    images = sample(model, schedule, n_samples=5, batch_size=3)
+    assert (images.shape, images.dtype) == ((5, 1, 32, 32), torch.float32)
+    assert [times[0] for _, times in seen] == [3, 3, 2, 2, 1, 1]
+    assert {shape for shape, _ in seen} == {(3, 1, 32, 32), (2, 1, 32, 32)}
+    assert sample(UNet(width=32, image_size=8), schedule, n_samples=2).shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_dtype_is_kept_and_x_T_unchanged(dtype):  # noqa: N802
+    x_T = torch.randn((2, 1, 8, 8), generator=torch.Generator().manual_seed(0)).to(dtype)
+    before = x_T.clone()
+    schedule = VarianceSchedule.linear(3)
+    for model in (UNet(width=32, image_size=8), lambda x, t: 0 * x):
+        images = sample(model, schedule, x_T)
+        assert (images.dtype, images.shape) == (dtype, x_T.shape)
+    torch.testing.assert_close(x_T, before, rtol=0, atol=0)
+
+
+def test_seeds():
+    denoiser = gaussian_denoiser(PAPER, 0.0, 1.0)
+
+    def run(seed, **arguments):
+        return sample(
+            denoiser, PAPER, n_steps=4, n_samples=3, generator=torch.Generator().manual_seed(seed), **arguments
+        )
+
+    torch.testing.assert_close(run(1), run(1), rtol=0, atol=0)
+    torch.testing.assert_close(run(1), run(1, batch_size=1), rtol=0, atol=0)
+    assert (run(1) != run(2)).any()
+    torch.manual_seed(0)
+    state = torch.random.get_rng_state()
+    first, second = (sample(denoiser, PAPER, n_steps=2) for _ in range(2))
+    assert (first != second).any()
+    assert torch.equal(torch.random.get_rng_state(), state)  # the global state is not touched
+
+
+def test_bad_arguments():
+    denoiser = gaussian_denoiser(PAPER, 0.0, 1.0)
+    with pytest.raises(ValueError, match='method must be "ancestral"'):
+        sample(denoiser, PAPER, method="euler")
+    with pytest.raises(ValueError, match="n_samples must be at least 1"):
+        sample(denoiser, PAPER, n_samples=0)
+    with pytest.raises(ValueError, match="n_steps must be at least 1"):
+        sample(denoiser, PAPER, n_steps=0)
+    with pytest.raises(ValueError, match="at most T = 500"):
+        sample(denoiser, PAPER, n_steps=501)
+    with pytest.raises(ValueError, match="batch_size"):
+        sample(denoiser, PAPER, batch_size=0)
+    with pytest.raises(ValueError, match="x_T must be finite"):
+        sample(denoiser, PAPER, torch.tensor([[float("nan")]]))
+    with pytest.raises(TypeError, match=r"torch.int64"):
+        sample(denoiser, PAPER, torch.tensor([[1]]))
+    with pytest.raises(TypeError, match="ndarray|float64"):
+        sample(denoiser, PAPER, np.zeros((1, 1)))
+    with pytest.raises(ValueError, match=r"N >= 1"):
+        sample(denoiser, PAPER, torch.zeros((0, 1)))
+    with pytest.raises(ValueError, match=r"the model must return the shape \(1, 2\); it gave \(1, 1\)"):
+        sample(lambda x, t: x[:, :1], PAPER, torch.zeros((1, 2)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cuda_follows_the_cpu():
+    """The same generator gives the same noise on either device, so the images agree to float32 rounding."""
+    model = UNet(width=32, image_size=8)
+    torch.nn.init.normal_(model.conv_out.weight, std=0.02)
+    schedule = VarianceSchedule.linear(10)
+    on_cpu = sample(model, schedule, generator=torch.Generator().manual_seed(0))
+    on_gpu = sample(model.cuda(), schedule, generator=torch.Generator().manual_seed(0))
+    assert on_gpu.is_cuda
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-3, atol=1e-3)

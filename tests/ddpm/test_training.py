@@ -1,0 +1,248 @@
+"""Algorithm 1: its minimiser, its exact resumption, its files."""
+
+import csv
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from diffmath.data import load_mnist, to_tensor
+from diffmath.ddpm import TrainingDivergedError, UNet, load_checkpoint, train
+from diffmath.ddpm.training import _Batches
+from diffmath.schedule import VarianceSchedule
+
+SCHEDULE = VarianceSchedule.linear(20, 1e-3, 0.3)
+QUICK = {"batch_size": 4, "learning_rate": 1e-3, "log_every": 2, "progress": False, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Fifteen real digits at 8 x 8: not a multiple of the batch size."""
+    return to_tensor(load_mnist("sample").images[::340], size=8)
+
+
+def network():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return UNet(width=32, image_size=8)
+
+
+def same(a, b):
+    """Bit for bit the same parameters."""
+    return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def rows(path):
+    """The log's steps and losses."""
+    with open(path, newline="") as file:
+        return [(int(r["step"]), float(r["loss"])) for r in csv.DictReader(file)]
+
+
+class Scalar(nn.Module):
+    """The noise predictor a x + b at one noise level: linear regression."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope, self.shift = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, t):
+        return self.slope * x + self.shift
+
+
+def test_minimiser_is_the_conditional_mean():
+    """On data N(m, s^2) the least-squares noise predictor is E[eps | x_t], here at the one level of T = 1."""
+    m, s, beta = 0.3, 0.5, 0.4
+    data = m + s * torch.randn((20_000, 1), generator=torch.Generator().manual_seed(0))
+    m, s = data.mean().item(), data.std().item()
+    result = train(
+        Scalar(),
+        VarianceSchedule([beta]),
+        data,
+        4000,
+        batch_size=512,
+        learning_rate=2e-3,
+        betas=(0.9, 0.999),
+        progress=False,
+        device="cpu",
+        autocast=False,
+    )
+    variance = (1 - beta) * s**2 + beta
+    slope = np.sqrt(beta) / variance
+    # The average over the last 1000 or so batches of 512 leaves errors of about 1e-3.
+    assert result.model.slope.item() == pytest.approx(slope, abs=0.01)
+    assert result.model.shift.item() == pytest.approx(-slope * np.sqrt(1 - beta) * m, abs=0.01)
+    assert result.losses[-1][1] == pytest.approx((1 - beta) * s**2 / variance, abs=0.01)  # Var(eps | x_t)
+
+
+def test_learns(images):
+    """The loss starts at E|eps|^2 = 1, where the network predicts zero, and falls."""
+    result = train(network(), SCHEDULE, images, 60, **QUICK | {"batch_size": 16, "log_every": 1})
+    losses = np.array([loss for _, loss in result.losses])
+    assert losses[0] == pytest.approx(1, abs=0.2)
+    assert losses[-20:].mean() < 0.6 * losses[0]
+
+
+def test_resumed_is_uninterrupted(images, tmp_path):
+    """Stopped twice, at steps where neither an epoch nor a log entry ends: bit for bit the same."""
+    whole = network()
+    expected = train(whole, SCHEDULE, images, 13, directory=tmp_path / "whole", **QUICK)
+    for n_steps in (3, 8, 13):
+        parts = network()
+        result = train(parts, SCHEDULE, images, n_steps, directory=tmp_path / "parts", resume=True, **QUICK)
+    assert same(parts, whole)
+    assert same(result.model, expected.model)
+    assert not same(result.model, parts)  # the average is not the last state
+    assert result.losses == expected.losses
+    assert rows(tmp_path / "parts" / "log.csv") == rows(tmp_path / "whole" / "log.csv") == expected.losses
+    for name in ("checkpoint", "model"):
+        first, second = (load_checkpoint(tmp_path / d / f"{name}.safetensors") for d in ("whole", "parts"))
+        assert same(first.model, second.model)
+    train(network(), SCHEDULE, images, 13, resume=True, directory=tmp_path / "new", **QUICK)  # nothing there yet
+    assert same(load_checkpoint(tmp_path / "new" / "checkpoint.safetensors").model, expected.model)
+
+
+def test_seed_decides(images):
+    first, second, other = (
+        train(network(), SCHEDULE, images, 2, seed=seed, **QUICK).model.state_dict() for seed in (0, 0, 1)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_batches_cover_each_epoch():
+    """An epoch has every image once, across batches that straddle its end; the order changes between epochs."""
+    batches = _Batches(torch.arange(10.0).reshape(10, 1), n_times=7, batch_size=4, seed=0)
+    stream = torch.cat([batches(step)[0].flatten() for step in range(10)]).tolist()
+    epochs = [stream[i : i + 10] for i in range(0, 40, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    x_0, eps, t = batches(3)
+    again = _Batches(torch.arange(10.0).reshape(10, 1), n_times=7, batch_size=4, seed=0)(3)
+    assert all(torch.equal(a, b) for a, b in zip((x_0, eps, t), again, strict=True))
+    many = torch.cat([batches(step)[2] for step in range(2000)])
+    counts = torch.bincount(many, minlength=8)
+    assert counts[0] == 0
+    # Uniform on 1..7: chi-squared with 6 degrees of freedom is above 38.3 once in a million.
+    assert ((counts[1:] - 8000 / 7) ** 2 / (8000 / 7)).sum() < 38.3
+    noise = torch.cat([batches(step)[1] for step in range(2000)])
+    assert abs(noise.mean()) < 5 / 8000**0.5
+    assert abs(noise.var() - 1) < 5 * (2 / 8000) ** 0.5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_saves_first(images, tmp_path, number):
+    """A signal in the middle of a step: the step is finished and saved, and resuming gives the same result."""
+    expected = train(network(), SCHEDULE, images, 6, **QUICK).model
+    model, calls = network(), []
+
+    def strike(*_):
+        calls.append(None)
+        if len(calls) == 3:
+            os.kill(os.getpid(), number)
+
+    model.register_forward_pre_hook(strike)
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt, match="saved after step 3"):
+        train(model, SCHEDULE, images, 6, directory=tmp_path, **QUICK)
+    assert signal.getsignal(number) == before
+    assert load_checkpoint(tmp_path / "checkpoint.safetensors").metadata["steps"] == 3
+    assert same(train(network(), SCHEDULE, images, 6, directory=tmp_path, resume=True, **QUICK).model, expected)
+
+
+def test_average(images):
+    """The moving average of the weights after each step, with its warm-up, by hand."""
+    history = []
+
+    class Watched(UNet):
+        def forward(self, x, t):
+            history.append(self.conv_out.bias.detach().clone())
+            return super().forward(x, t)
+
+    torch.manual_seed(0)
+    model = Watched(width=32, image_size=8)
+    result = train(model, SCHEDULE, images, 5, average_decay=0.3, **QUICK)
+    weights = [*history[1:], model.conv_out.bias.detach()]
+    average = weights[0]
+    for k, weight in enumerate(weights[1:], start=1):
+        decay = min(0.3, (1 + k) / (10 + k))
+        average = decay * average + (1 - decay) * weight
+    torch.testing.assert_close(result.model.conv_out.bias.detach(), average)
+
+
+def test_record(images, tmp_path):
+    """A checkpoint carries how it was trained."""
+    train(network(), SCHEDULE, images, 3, directory=tmp_path, metadata={"data": "fifteen digits"}, **QUICK)
+    checkpoint = load_checkpoint(tmp_path / "model.safetensors")
+    record = checkpoint.metadata
+    assert (record["data"], record["steps"], record["images_seen"]) == ("fifteen digits", 3, 12)
+    assert (record["settings"]["batch_size"], record["settings"]["seed"]) == (4, 0)
+    assert {"device", "precision", "torch", "commit", "date", "losses", "seconds"} <= set(record)
+    assert checkpoint.schedule == SCHEDULE
+
+
+def test_divergence_keeps_the_checkpoint(images, tmp_path):
+    train(network(), SCHEDULE, images, 2, directory=tmp_path, **QUICK)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    model = network()
+
+    def poison(module, args, output):
+        return output * float("nan")
+
+    model.register_forward_hook(poison)
+    with pytest.raises(
+        TrainingDivergedError, match=r"nan by step 3, with learning rate 0.001; the last good checkpoint"
+    ):
+        train(
+            model,
+            SCHEDULE,
+            images,
+            9,
+            directory=tmp_path,
+            resume=True,
+            checkpoint_minutes=0.0,
+            **QUICK | {"log_every": 2},
+        )
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+    with pytest.raises(TrainingDivergedError, match="there is no checkpoint"):
+        train(model, SCHEDULE, images, 2, **QUICK)
+
+
+def test_refuses_to_overwrite_and_other_settings(images, tmp_path):
+    train(network(), SCHEDULE, images, 1, directory=tmp_path, **QUICK)
+    with pytest.raises(FileExistsError, match="resume it, or train in another directory"):
+        train(network(), SCHEDULE, images, 2, directory=tmp_path, **QUICK)
+    with pytest.raises(ValueError, match="other settings: learning_rate = 0.001, now 0.1"):
+        train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK | {"learning_rate": 0.1})
+    with pytest.raises(ValueError, match="other settings: images"):
+        train(network(), SCHEDULE, images[:8], 2, directory=tmp_path, resume=True, **QUICK)
+
+
+def test_bad_arguments(images):
+    with pytest.raises(ValueError, match="n_steps must be at least 1; it is 0"):
+        train(network(), SCHEDULE, images, 0, **QUICK)
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        train(network(), SCHEDULE, images, 1, **QUICK | {"batch_size": 0})
+    with pytest.raises(ValueError, match="learning_rate must be positive; it is nan"):
+        train(network(), SCHEDULE, images, 1, **QUICK | {"learning_rate": float("nan")})
+    with pytest.raises(ValueError, match="average_decay must lie in"):
+        train(network(), SCHEDULE, images, 1, average_decay=1.0, **QUICK)
+    with pytest.raises(ValueError, match=r"images\[2\] is not"):
+        bad = images.clone()
+        bad[2, 0, 0, 0] = float("inf")
+        train(network(), SCHEDULE, bad, 1, **QUICK)
+    with pytest.raises(ValueError, match="floating"):
+        train(network(), SCHEDULE, torch.zeros((3, 1), dtype=torch.uint8), 1, **QUICK)
+    with pytest.raises(TypeError, match="only a UNet"):
+        train(Scalar(), SCHEDULE, images, 1, directory="nowhere", **QUICK)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cuda_trains_and_resumes(images, tmp_path):
+    on_gpu = QUICK | {"device": "cuda"}
+    train(network(), SCHEDULE, images, 3, directory=tmp_path, **on_gpu)
+    result = train(network(), SCHEDULE, images, 6, directory=tmp_path, resume=True, **on_gpu)
+    assert next(result.model.parameters()).is_cuda
+    assert all(np.isfinite(loss) for _, loss in result.losses)

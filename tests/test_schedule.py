@@ -1,0 +1,253 @@
+"""Eqs. (2)-(9) and (15)-(19): against exact arithmetic, as laws, and in what is refused."""
+
+import mpmath as mp
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from diffmath.schedule import VarianceSchedule
+from tests import laws
+from tests.strategies import images, jumps, schedules
+
+PAPER = VarianceSchedule.linear()
+
+
+def exact_alpha(schedule, t, s):
+    """alpha_{t|s} to 50 digits, from the float64 betas."""
+    with mp.workdps(50):
+        return mp.fprod(1 - mp.mpf(float(b)) for b in schedule.beta[s + 1 : t + 1])
+
+
+def exact(schedule, t, s):
+    """alpha_{t|s} and 1 - alpha_{t|s}, correctly rounded."""
+    with mp.workdps(50):
+        alpha = exact_alpha(schedule, t, s)
+        return float(alpha), float(1 - alpha)
+
+
+@given(schedules())
+def test_strategy_gives_schedules(schedule):
+    assert len(schedule.beta) == schedule.n_steps + 1
+    assert ((schedule.beta[1:] > 0) & (schedule.beta[1:] < 1)).all()
+
+
+def test_paper_schedule():
+    assert PAPER.n_steps == 500
+    assert (PAPER.beta[0], PAPER.alpha[0], PAPER.alpha_bar[0]) == (0, 1, 1)
+    assert (PAPER.beta[1], PAPER.beta[500]) == (1e-4, 0.02)
+    assert PAPER.beta.dtype == PAPER.alpha.dtype == PAPER.alpha_bar.dtype == np.float64
+    assert round(float(PAPER.alpha_bar[500]) ** 0.5, 4) == 0.0797
+    for t in range(501):  # 3 roundings: two exponentials and a product
+        laws.close(PAPER.alpha_bar[t], exact(PAPER, t, 0)[0], ulps=3)
+
+
+@given(jumps())
+@example((PAPER, [0, 1]))
+@example((PAPER, [499, 500]))
+@example((VarianceSchedule.linear(4000), [3999, 4000]))
+def test_transition_is_exact(case):
+    """Eqs. (3), (6), (7), (9): both coefficients to a few roundings, where 1 - alpha_bar would cancel."""
+    schedule, (s, t) = case
+    alpha, variance = schedule.transition(t, s)
+    exact_one, exact_variance = exact(schedule, t, s)
+    # The exponent is rounded to eps |log alpha|, which is its error in alpha too.
+    laws.close(alpha, exact_one, ulps=4 + abs(np.log(exact_one)))
+    laws.close(variance, exact_variance, ulps=6)
+
+
+@given(jumps())
+def test_signal_and_noise_add_to_one(case):
+    """Eq. (9): data of unit variance keep it."""
+    schedule, (s, t) = case
+    laws.variances_add(*schedule.transition(t, s))
+
+
+@given(jumps(n_times=3))
+def test_chain_composes(case):
+    """Eqs. (5), (6): two jumps are one jump; amplitudes multiply, variances add."""
+    schedule, (r, s, t) = case
+    alpha_ts, variance_ts = schedule.transition(t, s)
+    alpha_sr, variance_sr = schedule.transition(s, r)
+    alpha_tr, variance_tr = schedule.transition(t, r)
+    laws.close(alpha_ts * alpha_sr, alpha_tr, ulps=12 + 4 * abs(np.log(alpha_tr)))
+    laws.variances_add(alpha_ts * variance_sr, variance_ts, variance_tr, ulps=30)
+
+
+@given(jumps(), images(), images())
+def test_forward_steps(case, x, eps):
+    """Eqs. (2), (8): a leap from the image is a jump from time 0, and a step is the printed formula."""
+    schedule, (_, t) = case
+    np.testing.assert_array_equal(schedule.add_noise(x, eps, t), schedule.forward_step(x, eps, t, 0))
+    beta = schedule.beta[t]
+    printed = np.sqrt(1 - beta) * x + np.sqrt(beta) * eps
+    laws.close(schedule.forward_step(x, eps, t), printed, ulps=16, scale=8)
+
+
+@given(images(), images())
+def test_no_noise_at_time_zero(x, eps):
+    np.testing.assert_array_equal(PAPER.add_noise(x, eps, 0), x)
+
+
+@given(jumps(n_times=2), st.floats(-3, 3), st.floats(-3, 3))
+@example((PAPER, [0, 1]), 1.0, -1.0)
+@example((PAPER, [499, 500]), 1.0, -1.0)
+def test_posterior_is_bayes(case, x_t, x_0):
+    """Eqs. (10)-(16): the product of two Gaussians in x_s, by the general rule for precisions, in exact arithmetic."""
+    schedule, (s, t) = case
+    mean = schedule.posterior_mean(np.array([x_t]), np.array([x_0]), t, s)[0]
+    variance = schedule.posterior_variance(t, s)
+    if s == 0:
+        assert variance == 0
+        laws.close(mean, x_0, ulps=16, scale=1)
+        return
+    with mp.workdps(50):
+        alpha, alpha_bar_s = exact_alpha(schedule, t, s), exact_alpha(schedule, s, 0)
+        prior, likelihood = 1 / (1 - alpha_bar_s), alpha / (1 - alpha)
+        exact_variance = 1 / (prior + likelihood)
+        exact_mean = exact_variance * (
+            prior * mp.sqrt(alpha_bar_s) * mp.mpf(x_0) + likelihood / mp.sqrt(alpha) * mp.mpf(x_t)
+        )
+        exact_variance, exact_mean = float(exact_variance), float(exact_mean)
+    laws.close(variance, exact_variance, ulps=24)
+    # Each coefficient has a relative error of some roundings; the terms have size at most 3.
+    laws.close(mean, exact_mean, ulps=60, scale=3)
+
+
+@given(jumps(n_times=2), images(), images())
+def test_posterior_mean_from_noise(case, x_0, eps):
+    """Eqs. (17), (18): the mean in terms of the noise is the mean in terms of the image."""
+    schedule, (s, t) = case
+    x_t = schedule.add_noise(x_0, eps, t)
+    # (18) divides by sqrt(alpha_{t|s}), (16) does not: where that is small, rounding of x_t is amplified.
+    amplified = 1 / np.sqrt(schedule.transition(t, s)[0])
+    laws.close(
+        schedule.posterior_mean_from_noise(x_t, eps, t, s),
+        schedule.posterior_mean(x_t, x_0, t, s),
+        ulps=40 * amplified,
+        scale=8,
+    )
+
+
+@given(jumps(n_times=2), images(), images())
+def test_predict_x_0_inverts_add_noise(case, x_0, eps):
+    """Eq. (8) and its solution for x_0."""
+    schedule, (_, t) = case
+    amplified = 1 / np.sqrt(schedule.alpha_bar[t])
+    laws.close(schedule.predict_x_0(schedule.add_noise(x_0, eps, t), eps, t), x_0, ulps=40 * amplified, scale=8)
+
+
+@given(jumps(n_times=2))
+def test_backward_step_keeps_the_marginals(case):
+    """Eqs. (9), (14): x_t ~ p(x_t | x_0), then x_s ~ p(x_s | x_t, x_0), has the law p(x_s | x_0)."""
+    schedule, (s, t) = case
+    zero, one = np.zeros(1), np.ones(1)
+    from_x_t = schedule.posterior_mean(one, zero, t, s)[0]
+    from_x_0 = schedule.posterior_mean(zero, one, t, s)[0]
+    alpha_bar_s = 1.0 if s == 0 else schedule.alpha_bar[s]
+    laws.close(from_x_t * np.sqrt(schedule.alpha_bar[t]) + from_x_0, np.sqrt(alpha_bar_s), ulps=40)
+    noise = from_x_t**2 * schedule.transition(t, 0)[1] + schedule.posterior_variance(t, s)
+    laws.close(noise, 0.0 if s == 0 else schedule.transition(s, 0)[1], ulps=60)
+
+
+@given(jumps(n_times=2), images(), images(), images())
+def test_backward_step_is_mean_and_noise(case, x, eps, z):
+    """Eq. (19); at s = 0 without noise."""
+    schedule, (s, t) = case
+    mean = schedule.posterior_mean_from_noise(x, eps, t, s)
+    step = schedule.backward_step(x, eps, z, t, s)
+    np.testing.assert_array_equal(step, mean + np.sqrt(schedule.posterior_variance(t, s)) * z)
+    if s == 0:
+        np.testing.assert_array_equal(step, mean)
+
+
+@given(schedules(), st.data())
+def test_subsequence(schedule, data):
+    n = data.draw(st.integers(1, schedule.n_steps))
+    times = schedule.subsequence(n)
+    assert (times[0], times[-1], len(times)) == (0, schedule.n_steps, n + 1)
+    gaps = np.diff(times)
+    assert gaps.min() >= 1
+    assert gaps.max() - gaps.min() <= 1  # as equal as integers can be
+    np.testing.assert_array_equal(schedule.subsequence(), np.arange(schedule.n_steps + 1))
+
+
+def test_cosine_schedule():
+    """alpha_bar follows the squared cosine until the cap is reached."""
+    s = VarianceSchedule.cosine(1000)
+    f = np.cos(np.pi / 2 * (np.arange(1001) / 1000 + 0.008) / 1.008) ** 2
+    uncapped = s.beta < 0.999
+    laws.close(s.alpha_bar[uncapped], (f / f[0])[uncapped], ulps=4000)  # 1000 roundings, amplified where f is small
+    assert s.beta[-1] == 0.999
+
+
+@given(jumps(n_times=2), st.sampled_from([torch.float32, torch.float64]))
+def test_torch_agrees_with_numpy(case, dtype):
+    """Both kinds of array, times as one int or one for each sample: the same numbers, kind and dtype."""
+    schedule, (s, t) = case
+    rng = np.random.default_rng(0)
+    x, y, z = rng.standard_normal((3, 4, 1, 2, 2))
+    tx, ty, tz = (torch.tensor(a, dtype=dtype) for a in (x, y, z))
+    times, earlier = np.full(4, t), np.full(4, s)
+    tolerance = 8 * torch.finfo(dtype).eps
+    for name in ("posterior_mean", "posterior_mean_from_noise", "forward_step"):
+        expected = getattr(schedule, name)(x, y, t, s)
+        np.testing.assert_array_equal(getattr(schedule, name)(x, y, times, earlier), expected)
+        result = getattr(schedule, name)(tx, ty, torch.tensor(times), torch.tensor(earlier))
+        assert result.dtype == dtype
+        size = np.abs(expected).max() + np.abs(x).max() / np.sqrt(schedule.alpha_bar[t])
+        np.testing.assert_allclose(result.numpy(), expected, rtol=0, atol=tolerance * size)
+    assert schedule.add_noise(tx, ty, t).dtype == schedule.backward_step(tx, ty, tz, t).dtype == dtype
+    variance = schedule.posterior_variance(torch.tensor(times), torch.tensor(earlier))
+    assert variance.dtype == torch.float64
+    assert variance[0].item() == schedule.posterior_variance(t, s)
+
+
+@pytest.mark.parametrize(
+    ("beta", "message"),
+    [
+        ([], "non-empty"),
+        ([[0.1]], "shape is"),
+        ([0.1, 0.2, 1.2], r"beta must lie in \(0, 1\); beta\[3\] = 1.2"),
+        ([0.0, 0.1], r"beta\[1\] = 0.0"),
+        ([0.1, float("nan")], r"beta\[2\] = nan"),
+    ],
+)
+def test_bad_beta(beta, message):
+    with pytest.raises(ValueError, match=message):
+        VarianceSchedule(beta)
+
+
+def test_bad_times_and_shapes():
+    x = np.zeros((3, 2))
+    with pytest.raises(ValueError, match=r"t must lie in 1..500; it ranges from 501 to 501"):
+        PAPER.posterior_mean(x, x, 501)
+    with pytest.raises(ValueError, match=r"t must lie in 1..500"):
+        PAPER.posterior_variance(0)
+    with pytest.raises(ValueError, match=r"t must lie in 0..500"):
+        PAPER.add_noise(x, x, -1)
+    with pytest.raises(ValueError, match=r"s must be earlier than t; got s = 5 and t = 5"):
+        PAPER.posterior_variance(5, 5)
+    with pytest.raises(TypeError, match="dtype is float64"):
+        PAPER.add_noise(x, x, 1.0)
+    with pytest.raises(ValueError, match="one entry for each sample"):
+        PAPER.add_noise(x, x, np.array([1, 2]))
+    with pytest.raises(ValueError, match="one shape"):
+        PAPER.add_noise(x, x[:1], 1)
+    with pytest.raises(ValueError, match="at most T = 500"):
+        PAPER.subsequence(501)
+    with pytest.raises(TypeError, match="n_steps must be an integer"):
+        VarianceSchedule.linear(2.5)
+    with pytest.raises(ValueError, match="offset"):
+        VarianceSchedule.cosine(10, offset=-1)
+    with pytest.raises(ValueError, match="read-only"):
+        PAPER.alpha_bar[1] = 0
+
+
+def test_equality_and_repr():
+    assert VarianceSchedule.linear(10) == VarianceSchedule(np.linspace(1e-4, 0.02, 10))
+    assert VarianceSchedule.linear(10) != VarianceSchedule.linear(11)
+    assert VarianceSchedule.linear(10) != "linear"
+    assert len({VarianceSchedule.linear(10), VarianceSchedule.linear(10)}) == 1
+    assert repr(PAPER) == "VarianceSchedule(n_steps=500, beta_1=0.0001, beta_T=0.02)"
