@@ -58,7 +58,7 @@ def mirror():
     answers, asked = {}, []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             asked.append(self.path)
             body = answers.get(self.path)
             self.send_response(200 if body is not None else 404)

@@ -163,11 +163,11 @@ def test_train_then_sample(tmp_path):
 
 def test_errors_are_one_line():
     """A wrong file is told without a traceback."""
-    for command in (
+    for arguments in (
         ["diffmath", "sample", "--checkpoint", "nothing"],
         ["paper_figures", "5", "--checkpoint", "nothing"],
     ):
-        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (1, "error: there is no file nothing\n")
 
 

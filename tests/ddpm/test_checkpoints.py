@@ -84,7 +84,7 @@ def test_foreign_bytes(tmp_path_factory, content):
 
 
 def test_other_files(saved, tmp_path):
-    model, path = saved
+    _, path = saved
     with pytest.raises(CheckpointError, match="there is no file"):
         load_checkpoint(tmp_path / "nothing")
     save_file({"a": torch.zeros(1)}, tmp_path / "other")
