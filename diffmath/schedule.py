@@ -131,8 +131,7 @@ class VarianceSchedule:
         n = self.n_steps if n_steps is None else _positive(n_steps)
         if n > self.n_steps:
             raise ValueError(f"n_steps must be at most T = {self.n_steps}; it is {n}")
-        # Exact in integers: round(i T / n), halves up. As n <= T the gaps are at least 1.
-        return (2 * np.arange(n + 1) * self.n_steps + n) // (2 * n)
+        return np.arange(n + 1) * self.n_steps // n  # as n <= T the gaps are at least 1
 
     # Forwards
 
@@ -374,8 +373,16 @@ def _cumulative_sum(terms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _combine(a: Any, x: Array, b: Any, y: Array) -> Array:
-    """The sample-wise a x + b y with float64 coefficients, cast where they meet the data."""
-    x, y = (v if hasattr(v, "new_tensor") else _floating(v) for v in (x, y))
+    """The sample-wise a x + b y in x's kind and dtype, with float64 coefficients cast where they meet the data."""
+    if hasattr(x, "new_tensor") != hasattr(y, "new_tensor"):
+        raise TypeError(f"the arrays must both be torch tensors or neither; got {type(x).__name__}, {type(y).__name__}")
+    if hasattr(x, "new_tensor"):
+        if not x.is_floating_point():
+            raise TypeError(f"tensors must be floating; got {x.dtype}")
+        y = y.to(x.dtype)
+    else:
+        x = _floating(x)
+        y = np.asarray(y, dtype=x.dtype)
     if x.shape != y.shape:
         raise ValueError(f"the two arrays must have one shape; they have {tuple(x.shape)} and {tuple(y.shape)}")
     a, b = np.asarray(a), np.asarray(b)

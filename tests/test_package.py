@@ -1,17 +1,23 @@
 """What is imported when, which way imports point, and that half-written files never replace whole ones."""
 
+import doctest
+import importlib
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import diffmath
 from diffmath._files import replacing
 
+ROOT = Path(__file__).parent.parent
+
 
 def loaded_by(statement):
-    """The top-level modules that a statement loads in a new interpreter."""
-    code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    """The modules that a statement loads in a new interpreter."""
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
@@ -19,16 +25,36 @@ def loaded_by(statement):
     ("statement", "absent"),
     [
         ("import diffmath", {"torch", "matplotlib", "numpy", "scipy"}),
-        ("import diffmath; diffmath.pde", {"torch", "matplotlib"}),
-        ("import diffmath.pde", {"torch", "matplotlib"}),
-        ("import diffmath.schedule", {"torch", "matplotlib", "scipy"}),
-        ("import diffmath.data", {"torch", "matplotlib", "mlxtend"}),
-        ("import diffmath.ddpm", {"matplotlib"}),
+        ("import diffmath; diffmath.pde", {"torch", "matplotlib", "diffmath.ddpm"}),
+        ("import diffmath.pde", {"torch", "matplotlib", "diffmath.ddpm"}),
+        ("import diffmath.schedule", {"torch", "matplotlib", "scipy", "diffmath.ddpm", "diffmath.pde"}),
+        ("import diffmath.data", {"torch", "matplotlib", "mlxtend", "diffmath.ddpm", "diffmath.pde"}),
+        ("import diffmath.ddpm", {"matplotlib", "diffmath.pde", "paper_figures"}),
         ("import diffmath.__main__", {"torch", "matplotlib"}),
     ],
 )
 def test_imports_are_light(statement, absent):
     assert loaded_by(statement).isdisjoint(absent)
+
+
+def test_readme():
+    """Its Python examples run, one after the other, and say what they print."""
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 3
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["s"].alpha_bar[500] ** 0.5 == pytest.approx(0.0797, abs=5e-5)
+    assert names["images"].shape == (9, 1, 32, 32)
+    assert names["ds"].multiplier[-1] == pytest.approx(3.141592653589793**2)
+
+
+@pytest.mark.parametrize("module", ["diffmath.schedule", "diffmath.pde.domain", "diffmath.ddpm.unet"])
+def test_docstrings(module):
+    results = doctest.testmod(importlib.import_module(module))
+    assert results.attempted > 0
+    assert results.failed == 0
 
 
 def test_doors():

@@ -175,6 +175,10 @@ def test_mean():
     np.testing.assert_allclose(kept.u.mean("x"), [0.25, 0.25 * math.exp(0.1 * math.pi**2)], rtol=1e-13)
     np.testing.assert_allclose(projected.u.mean("x"), 0, atol=1e-15)
     np.testing.assert_allclose(kept.u - kept.u.mean("x"), projected.u, atol=1e-14)
+    # Two modes of equal energy: exp of the integral of lambda is (sum p_k exp(-2 mu_k t))^(-1/2).
+    both = FLOW.solve(0.25 + grid([1.0, 0.5]), 0.05, mean="keep")
+    growth = (0.5 * math.exp(-0.1 * math.pi**2) + 0.5 * math.exp(-0.4 * math.pi**2)) ** -0.5
+    assert both.u.mean().item() == pytest.approx(0.25 * growth, rel=1e-13)
     with pytest.raises(OverflowError, match='use mean="project"'):
         FLOW.solve(u_0, [1e4], mean="keep")
     assert FLOW.solve(u_0, [1e4]).u.notnull().all()
