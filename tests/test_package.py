@@ -69,7 +69,11 @@ def test_replacing(tmp_path):
     with replacing(path) as temporary:
         temporary.write_text("whole")
         assert not path.exists()
-    assert path.read_text() == "whole"
+    with open(path) as reader:
+        with replacing(path) as temporary:
+            temporary.write_text("newer")
+        assert reader.read() == "whole"  # whoever was reading still has a whole file
+    assert path.read_text() == "newer"
 
     def fail():
         with replacing(path) as temporary:
@@ -78,5 +82,5 @@ def test_replacing(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         fail()
-    assert path.read_text() == "whole"
+    assert path.read_text() == "newer"
     assert [p.name for p in path.parent.iterdir()] == ["file"]
