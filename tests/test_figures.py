@@ -16,10 +16,12 @@ from paper_figures import figure1, figure2, figure3, figure4, figure5, figure6, 
 from paper_figures.run import Profile, Run, save
 
 SCHEDULE = VarianceSchedule.linear()
+called_at = []
 
 
 def denoiser(x, t):
-    """E[eps | x_t] for independent pixels of law N(-0.5, 0.3^2)."""
+    """E[eps | x_t] for independent pixels of law N(-0.5, 0.3^2); notes the times at which it is called."""
+    called_at.append(int(t[0]))
     alpha_bar = float(SCHEDULE.alpha_bar[int(t[0])])
     return (1 - alpha_bar) ** 0.5 * (x + 0.5 * alpha_bar**0.5) / (0.09 * alpha_bar + 1 - alpha_bar)
 
@@ -72,7 +74,9 @@ def test_figure_3(run):
 @pytest.mark.parametrize(("profile", "steps"), [(Profile.auto, 50), (Profile.paper, 500)])
 def test_figure_4(run, monkeypatch, profile, steps):
     monkeypatch.setattr(figure4, "N_SAMPLES", 30)
+    called_at.clear()
     samples = figure4.compute(run(4, profile))
+    assert called_at == SCHEDULE.subsequence(steps)[:0:-1].tolist()
     assert samples.note == f"ancestral, {steps} of 500 steps"
     figure = figure4.draw(samples)
     counts = [int(title.split(": ")[1].split()[0]) for title in titles(figure)]
