@@ -23,6 +23,7 @@ def compute(run: Run) -> Tensor:
 def draw(states: Tensor) -> Figure:
     """Six panels in two rows."""
     figure = Figure(figsize=(7.2, 5.4), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.08, hspace=0.04)  # type: ignore[union-attr]
     for ax, images, t in zip(figure.subplots(2, 3).flat, states, TIMES, strict=True):
         show(ax, images, columns=3, title=f"$t = {t}$")
     figure.suptitle("The backward process from nine pure-noise images", fontsize=11)
