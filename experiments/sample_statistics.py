@@ -21,9 +21,19 @@ import typer
 from matplotlib import image
 from torch import Tensor
 
+from diffmath import schedule
 from diffmath._files import replacing
 from diffmath.data import load_mnist, tile, to_tensor
-from diffmath.ddpm import Checkpoint, choose_device, classify, load_checkpoint, load_classifier, sample
+from diffmath.ddpm import (
+    Checkpoint,
+    choose_device,
+    classify,
+    load_checkpoint,
+    load_classifier,
+    sample,
+    sampling,
+    unet,
+)
 
 HERE = Path(__file__).parent
 BLOCK = 100
@@ -44,17 +54,22 @@ def describe(images: Tensor) -> dict[str, Any]:
     }
 
 
-def block(trained: Checkpoint, n_steps: int | None, n: int, key: str, device: torch.device) -> Tensor:
-    """Some samples, from runs/ if they were made before; the key holds the network, the steps and the seed."""
-    path = Path("runs") / "sample_statistics" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+def block(
+    trained: Checkpoint, n_steps: int | None, n: int, seed: int, origin: str, device: torch.device
+) -> tuple[Tensor, float]:
+    """Some samples and the seconds they took, from runs/ if they were made before from the same origin."""
+    key = hashlib.sha256(f"{origin} {n_steps} {n} {seed}".encode()).hexdigest()
+    path = Path("runs") / "sample_statistics" / f"{key[:16]}.npz"
     if not path.exists():
-        generator = torch.Generator().manual_seed(int(hashlib.sha256(key.encode()).hexdigest()[:8], 16))
+        generator = torch.Generator().manual_seed(seed)
+        start = time.perf_counter()
         images = sample(
             trained.model, trained.schedule, None, n, n_steps, generator=generator, device=device, progress=True
         )
         with replacing(path) as temporary:
-            np.save(temporary, images.cpu().numpy())
-    return torch.from_numpy(np.load(path))
+            np.savez(temporary, images=images.cpu().numpy(), seconds=time.perf_counter() - start)
+    with np.load(path) as kept:
+        return torch.from_numpy(kept["images"]), float(kept["seconds"])
 
 
 def main(
@@ -71,27 +86,21 @@ def main(
     n_samples, n_steps = (4, 2) if smoke else (n_samples, n_steps)
     place = choose_device(device)
     trained = load_checkpoint(checkpoint, device=place)
-    weights = hashlib.sha256(b"".join(p.detach().cpu().numpy().tobytes() for p in trained.model.parameters()))
+    # A block is made again when anything that could change it has changed: the network, the code, torch, the device.
+    parts = [p.detach().cpu().numpy().tobytes() for p in trained.model.parameters()]
+    parts += [Path(str(module.__file__)).read_bytes() for module in (schedule, sampling, unet)]
+    origin = f"{hashlib.sha256(b''.join(parts)).hexdigest()} {torch.__version__} {place}"
     real = load_mnist("sample") if smoke else load_mnist("test", data_dir)
 
-    start = time.perf_counter()
-    blocks = [
-        block(
-            trained,
-            n_steps,
-            min(BLOCK, n_samples - i),
-            f"{weights.hexdigest()} {n_steps} {seed} {i} {n_samples}",
-            place,
-        )
-        for i in range(0, n_samples, BLOCK)
-    ]
-    seconds = time.perf_counter() - start
-    images = torch.cat(blocks)
+    sizes = [min(BLOCK, n_samples - i) for i in range(0, n_samples, BLOCK)]
+    seeds = np.random.SeedSequence(seed).generate_state(len(sizes)).tolist()
+    blocks = [block(trained, n_steps, n, s, origin, place) for n, s in zip(sizes, seeds, strict=True)]
+    images = torch.cat([part for part, _ in blocks])
     report = {
         "samples": describe(images),
         "real MNIST images" if smoke else "real MNIST test images": describe(to_tensor(real.images)),
         "sampler": f"ancestral, {n_steps or trained.schedule.n_steps} of {trained.schedule.n_steps} steps",
-        "seconds in this run": round(seconds, 1),
+        "seconds": round(sum(seconds for _, seconds in blocks), 1),
         "seed": seed,
         "device": str(place),
         "torch": torch.__version__,
