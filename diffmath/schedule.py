@@ -13,7 +13,8 @@ which is eq. (6) read as a jump. The methods therefore take an earlier time ``s`
 Numerics. The printed :math:`1 - \bar\alpha_t` cancels for small ``t``. Here the schedule is one table,
 :math:`\log \bar\alpha_t = \sum_i \log(1 - \beta_i)`, accumulated in twice the working precision, so that
 :math:`\log \alpha_{t|s}` is a difference of two entries without cancellation, :math:`\alpha_{t|s}` is its
-``exp`` and :math:`1 - \alpha_{t|s}` its ``-expm1``: each accurate to a few units in the last place of a float64.
+``exp`` and :math:`1 - \alpha_{t|s}` its ``-expm1``: in units of the last place of a float64, the error is a few for
+:math:`1 - \alpha_{t|s}` and a few plus :math:`|\log\alpha_{t|s}|` for :math:`\alpha_{t|s}`, whatever T is.
 
 The module needs numpy alone; torch tensors are recognised, and answered in kind, without importing torch.
 """
@@ -33,6 +34,8 @@ Array = Any
 
 Times = Any
 """A time of the schedule: an int, or an integer array or tensor with one entry per sample."""
+
+TINY = float(np.finfo(np.float64).tiny)
 
 
 class VarianceSchedule:
@@ -85,6 +88,20 @@ class VarianceSchedule:
         r"""Variances that increase linearly from :math:`\beta_1` to :math:`\beta_T`.
 
         The defaults are the paper's; Ho, Jain and Abbeel (2020) use the same range with T = 1000.
+
+        Parameters
+        ----------
+        n_steps : int
+            T.
+        beta_1, beta_T : float
+            The first and the last variance, in (0, 1).
+
+        Raises
+        ------
+        ValueError
+            If ``n_steps`` is not positive or a variance lies outside (0, 1).
+        TypeError
+            If ``n_steps`` is no integer.
         """
         return cls(np.linspace(beta_1, beta_T, _positive(n_steps)))
 
@@ -92,8 +109,23 @@ class VarianceSchedule:
     def cosine(cls, n_steps: int = 500, offset: float = 0.008, beta_max: float = 0.999) -> VarianceSchedule:
         r"""The schedule :math:`\bar\alpha_t \propto \cos^2(\frac{\pi}{2} \frac{t/T + o}{1 + o})` with offset *o*.
 
-        Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic Models* (2021), eq. (17). ``beta_max``
-        caps :math:`\beta_t`, which would be 1 at t = T.
+        Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic Models* (2021), eq. (17).
+
+        Parameters
+        ----------
+        n_steps : int
+            T.
+        offset : float
+            The *o* that keeps the first variances from being too small; finite, not negative.
+        beta_max : float
+            Caps :math:`\beta_t`, which would be 1 at t = T; in (0, 1).
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of range.
+        TypeError
+            If ``n_steps`` is no integer.
         """
         if not 0 < beta_max < 1:
             raise ValueError(f"beta_max must lie in (0, 1); it is {beta_max}")
@@ -127,6 +159,13 @@ class VarianceSchedule:
         Returns
         -------
         numpy.ndarray, shape (n_steps + 1,), int64
+
+        Raises
+        ------
+        ValueError
+            If ``n_steps`` is not in 1..T.
+        TypeError
+            If ``n_steps`` is no integer.
         """
         n = self.n_steps if n_steps is None else _positive(n_steps)
         if n > self.n_steps:
@@ -149,6 +188,13 @@ class VarianceSchedule:
         Returns
         -------
         tuple of float64, each of the shape of t (torch tensors if t is one)
+
+        Raises
+        ------
+        ValueError
+            If a time is out of range.
+        TypeError
+            If a time is not an integer.
         """
         t_, s_ = self._times(t, s)
         alpha, variance = self._transition(t_, s_)
@@ -212,10 +258,29 @@ class VarianceSchedule:
     def predict_x_0(self, x_t: Array, eps: Array, t: Times) -> Array:
         r"""Eq. (8) solved for x_0: :math:`x_0 = (x_t - \sqrt{1 - \bar\alpha_t}\, \epsilon) / \sqrt{\bar\alpha_t}`.
 
-        The step from (16) to (17). Arguments and result as for `posterior_mean_from_noise`.
+        The step from (16) to (17).
+
+        Parameters
+        ----------
+        x_t, eps : array, shape (N, ...)
+            The noisy images at time t, and their noise or its prediction, of one shape.
+        t : int or integer array of shape (N,)
+            Times, 1 <= t <= T.
+
+        Returns
+        -------
+        array, the shape, dtype, kind and device of ``x_t``
+
+        Raises
+        ------
+        ValueError
+            If a time is out of range, the shapes do not fit, or alpha_bar_t is below the least float64.
+        TypeError
+            If a time is not an integer.
         """
         t_ = self._time(t, "t", least=1)
         alpha_bar, variance = self._transition(t_, np.zeros_like(t_))
+        _require_invertible(alpha_bar, "alpha_bar_t")
         return _combine(1 / np.sqrt(alpha_bar), x_t, -np.sqrt(variance / alpha_bar), eps)
 
     def posterior_variance(self, t: Times, s: Times | None = None) -> Array:
@@ -231,6 +296,13 @@ class VarianceSchedule:
         Returns
         -------
         float64 of the shape of t (a torch tensor if t is one)
+
+        Raises
+        ------
+        ValueError
+            If a time is out of range.
+        TypeError
+            If a time is not an integer.
         """
         t_, s_ = self._times(t, s)
         zero = np.zeros_like(t_)
@@ -297,6 +369,7 @@ class VarianceSchedule:
         t_, s_ = self._times(t, s)
         alpha_ts, variance_ts = self._transition(t_, s_)
         variance_t = self._transition(t_, np.zeros_like(t_))[1]
+        _require_invertible(alpha_ts, "alpha_t|s")
         return _combine(1 / np.sqrt(alpha_ts), x_t, -variance_ts / np.sqrt(alpha_ts * variance_t), eps)
 
     def backward_step(self, x_t: Array, eps: Array, z: Array, t: Times, s: Times | None = None) -> Array:
@@ -314,6 +387,13 @@ class VarianceSchedule:
         Returns
         -------
         array, the shape, dtype, kind and device of ``x_t``
+
+        Raises
+        ------
+        ValueError
+            If a time is out of range, or the shapes do not fit.
+        TypeError
+            If a time is not an integer.
         """
         t_, s_ = self._times(t, s)
         mean = self.posterior_mean_from_noise(x_t, eps, t_, s_)
@@ -359,6 +439,11 @@ def _positive(n_steps: int) -> int:
     return int(n_steps)
 
 
+def _require_invertible(alpha: Any, name: str) -> None:
+    if (alpha < TINY).any():
+        raise ValueError(f"{name} must be at least {TINY:.3g} to be divided by; it is {alpha.min():.3g}")
+
+
 def _cumulative_sum(terms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Prefix sums in twice float64's precision, as a (2, n) array whose rows add up to them (Knuth's two-sum)."""
     sums = np.empty((2, len(terms)))
@@ -382,7 +467,7 @@ def _combine(a: Any, x: Array, b: Any, y: Array) -> Array:
         y = y.to(x.dtype)
     else:
         x = _floating(x)
-        y = np.asarray(y, dtype=x.dtype)
+        y = _floating(y).astype(x.dtype, copy=False)
     if x.shape != y.shape:
         raise ValueError(f"the two arrays must have one shape; they have {tuple(x.shape)} and {tuple(y.shape)}")
     a, b = np.asarray(a), np.asarray(b)
@@ -398,11 +483,15 @@ def _combine(a: Any, x: Array, b: Any, y: Array) -> Array:
 def _floating(x: Any) -> npt.NDArray[Any]:
     """As a numpy array of a floating dtype: integers become float64."""
     array: npt.NDArray[Any] = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"arrays must be real numbers; the dtype is {array.dtype}")
     return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)
 
 
 def _as(like: Any, values: Any) -> Any:
     """Float64 values as what `like` is: a torch tensor on its device, a numpy array, or a float."""
     if hasattr(like, "new_tensor"):
-        return like.double().new_tensor(values)
+        import torch
+
+        return torch.tensor(values, device="cpu" if like.device.type == "mps" else like.device)  # MPS has no float64
     return values if np.ndim(values) else float(values)

@@ -21,7 +21,7 @@ def main(
         Profile, typer.Option(help='"paper": T = 500 steps everywhere; "auto": 50 for Figure 4 on a CPU.')
     ] = Profile.auto,
     device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same pictures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pictures.")] = 0,
     out: Annotated[Path, typer.Option(help="Directory of the pictures.")] = Path("paper_figures/output"),
     checkpoint: Annotated[Optional[Path], typer.Option(help="A trained network; the shipped one unless given.")] = None,
 ) -> None:
@@ -39,5 +39,5 @@ if __name__ == "__main__":
     app.command()(main)
     try:
         app(prog_name="python -m paper_figures")
-    except (ValueError, OSError, RuntimeError) as error:  # a wrong checkpoint, a full disk
+    except (ValueError, TypeError, OSError, RuntimeError) as error:  # a wrong checkpoint, a full disk
         sys.exit(f"error: {error}")

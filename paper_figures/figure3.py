@@ -6,25 +6,35 @@ take shape rather than equally spaced ones.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from paper_figures.run import Run, show
 
-TIMES = (500, 200, 100, 50, 20, 0)
+TIMES = (500, 200, 100, 50, 20, 0)  # of T = 500; in proportion for a network trained with another T
 
 
-def compute(run: Run) -> Tensor:
-    """States of nine samples at TIMES, shape (6, 9, 1, 32, 32)."""
-    states: Tensor = run.sample(n_samples=9, trajectory=TIMES)[1]
-    return states
+class Backward(NamedTuple):
+    """States of nine samples, shape (6, 9, 1, 32, 32), and their times."""
+
+    states: Tensor
+    times: tuple[int, ...]
 
 
-def draw(states: Tensor) -> Figure:
+def compute(run: Run) -> Backward:
+    """Nine samples, looked at six times on their way."""
+    T = run.checkpoint.schedule.n_steps
+    times = tuple(round(t * T / 500) for t in TIMES)
+    return Backward(run.sample(n_samples=9, trajectory=times)[1], times)
+
+
+def draw(backward: Backward) -> Figure:
     """Six panels in two rows."""
     figure = Figure(figsize=(7.2, 5.4), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.08, hspace=0.04)  # type: ignore[union-attr]
-    for ax, images, t in zip(figure.subplots(2, 3).flat, states, TIMES, strict=True):
+    figure.get_layout_engine().set(wspace=0.08, hspace=0.04)  # type: ignore[union-attr, call-arg]
+    for ax, images, t in zip(figure.subplots(2, 3).flat, backward.states, backward.times, strict=True):
         show(ax, images, columns=3, title=f"$t = {t}$")
     figure.suptitle("The backward process from nine pure-noise images", fontsize=11)
     return figure

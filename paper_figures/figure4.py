@@ -37,7 +37,7 @@ def draw(samples: Sorted) -> Figure:
     classes = [samples.images[samples.digits == digit] for digit in range(10)]
     rows = max(1, -(-max(map(len, classes)) // COLUMNS))
     figure = Figure(figsize=(9.6, 2 * (0.5 + 1.9 * rows / COLUMNS)), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.04)  # type: ignore[union-attr]
+    figure.get_layout_engine().set(wspace=0.04)  # type: ignore[union-attr, call-arg]
     for ax, images, digit in zip(figure.subplots(2, 5).flat, classes, range(10), strict=True):
         show(ax, images, COLUMNS, rows=rows, title=f"digit {digit}: {len(images)} samples")
     figure.suptitle(f"{N_SAMPLES} samples sorted by a classifier ({samples.note})", fontsize=11)

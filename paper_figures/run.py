@@ -36,7 +36,8 @@ class Run:
         self.device = choose_device(device)
         self.note = "no network"
         # On the CPU whatever the device, so that the same seed starts from the same noise everywhere.
-        self.generator = torch.Generator().manual_seed(1000 * figure + seed)
+        own_seed = np.random.SeedSequence((figure, seed)).generate_state(1)
+        self.generator = torch.Generator().manual_seed(int(own_seed[0]))
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -50,7 +51,7 @@ class Run:
         """
         quick = self.profile is Profile.auto and self.device.type == "cpu"
         network, schedule, metadata = self.checkpoint
-        n_steps = (quick_steps if quick else None) or schedule.n_steps
+        n_steps = min(quick_steps, schedule.n_steps) if quick and quick_steps else schedule.n_steps
         name = f"{metadata.get('network', 'unnamed')} network trained on {metadata.get('images_seen', 0):,} images"
         self.note = f"{name} | ancestral, {n_steps} of {schedule.n_steps} steps | {self.device}"
         return sample(

@@ -62,11 +62,12 @@ def test_figure_2(run):
 
 def test_figure_3(run):
     this = run(3)
-    states = figure3.compute(this)
+    backward = figure3.compute(this)
+    states = backward.states
     assert states.shape == (6, 9, 1, 32, 32)
     assert abs(states[0].mean()) < 0.1  # noise
     assert states[-1].mean() == pytest.approx(-0.5, abs=0.02)  # the denoiser's data
-    assert titles(figure3.draw(states)) == [f"$t = {t}$" for t in figure3.TIMES]
+    assert titles(figure3.draw(backward)) == [f"$t = {t}$" for t in figure3.TIMES]
     assert (figure3.TIMES[0], figure3.TIMES[-1], len(figure3.TIMES)) == (500, 0, 6)
     assert "ancestral, 500 of 500 steps" in this.note
 

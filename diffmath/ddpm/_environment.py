@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from diffmath import __version__
+
 __all__ = ["autocast_dtype", "choose_device", "provenance"]
 
 
@@ -30,10 +32,11 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 
 
 def provenance(device: torch.device) -> dict[str, str | None]:
-    """The device, the version of torch, the commit of the code and the date, for the record of a training."""
+    """The device, the versions of torch and diffmath, the commit of the code and the date, for the record."""
     return {
         "device": _describe(device),
         "torch": torch.__version__,
+        "diffmath": __version__,
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -48,10 +51,15 @@ def _describe(device: torch.device) -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the code, if it runs from a git checkout; "-dirty" if that was changed."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """The commit of the code, if it runs from its own git checkout; "-dirty" if that was changed."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        here = Path(__file__)
+        return subprocess.run(command, cwd=here.parent, capture_output=True, text=True, timeout=10, check=True).stdout
+
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # else a repository that this one merely lies in
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*").strip()
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None

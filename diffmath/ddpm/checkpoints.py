@@ -43,7 +43,9 @@ class Checkpoint(NamedTuple):
     schedule : VarianceSchedule
         The schedule it was trained with.
     metadata : dict
-        How it was trained: data, images seen, steps, batch size, seed, device, losses, date, commit.
+        How it was trained: data, network, images seen, steps, seconds, losses; device, precision, versions, commit and
+        date; under "settings" batch size, learning rate, seed and the like; under "resumed" the parts of the run
+        before its last resumption.
     """
 
     model: UNet
@@ -117,7 +119,12 @@ def save_checkpoint(
     ------
     ValueError
         If a weight is NaN or infinite (also after conversion to ``dtype``): such a file would never be of use.
+    TypeError
+        If the model is no `UNet` (compiled or not), or JSON cannot hold the metadata.
     """
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    if not isinstance(model, UNet):
+        raise TypeError(f"only a UNet can be saved; the model is a {type(model).__name__}")
     weights = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
@@ -132,8 +139,12 @@ def save_checkpoint(
         "architecture": {"name": type(model).__name__, "config": model.config},
         "metadata": dict(metadata or {}),
     }
+    try:
+        text = json.dumps(header, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"the metadata must be what JSON can hold: {error}") from error
     with replacing(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata={FORMAT: json.dumps(header)}))
+        temporary.write_bytes(save(tensors, metadata={FORMAT: text}))
 
 
 def read_tensors(

@@ -65,7 +65,7 @@ class Prediction(NamedTuple):
     confidence: Tensor
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def classify(classifier: Classifier, images: Tensor, batch_size: int = 500) -> Prediction:
     """The most probable digit of each image, and its probability.
 
@@ -80,6 +80,12 @@ def classify(classifier: Classifier, images: Tensor, batch_size: int = 500) -> P
     Returns
     -------
     Prediction
+        On the images' device.
+
+    Raises
+    ------
+    ValueError
+        If the images are not finite or of another shape.
     """
     if not torch.isfinite(images).all():
         raise ValueError("images must be finite; they hold NaN or infinity")
@@ -93,7 +99,8 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """Small changes that leave a digit what it is: contrast, offset, noise, and a shift by up to two pixels.
 
     Contrast by a factor in [0.8, 1.1], offset in [-0.1, 0.2], Gaussian noise of a standard deviation in [0, 0.25], each
-    drawn for each image; clipped to [-1, 1]. Half of the images get noise and offset, so clean ones stay known too.
+    drawn for each image; clipped to [-1, 1]. Half of the images get these, so clean ones stay known too. The shift is
+    one for the whole batch.
     """
     n, device = len(images), images.device
 
@@ -140,9 +147,16 @@ def train_classifier(
     -------
     Classifier, dict
         The classifier in evaluation mode, and the record of its training.
+
+    Raises
+    ------
+    ValueError
+        If there is not one label in 0..9 for each image, or an image is not 1 x 32 x 32.
     """
     if len(images) != len(labels) or len(images) == 0:
         raise ValueError(f"there must be one label for each image; there are {len(images)} and {len(labels)}")
+    if labels.min() < 0 or labels.max() > 9:
+        raise ValueError(f"labels must lie in 0..9; they range from {labels.min()} to {labels.max()}")
     place = choose_device(device)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -174,7 +188,16 @@ def train_classifier(
 
 
 def save_classifier(path: str | os.PathLike[str], classifier: Classifier, metadata: dict[str, Any]) -> None:
-    """Save a classifier's weights as float32 safetensors with the record of its training, atomically."""
+    """Save a classifier's weights as float32 safetensors with the record of its training, atomically.
+
+    Parameters
+    ----------
+    path : path
+        The safetensors file; what was there is replaced only when the new file is complete.
+    classifier : Classifier
+    metadata : dict
+        Anything that JSON can hold, such as the record that `train_classifier` returns.
+    """
     weights = {name: t.detach().cpu().contiguous() for name, t in classifier.state_dict().items()}
     with replacing(path) as temporary:
         temporary.write_bytes(save(weights, metadata={FORMAT: json.dumps(metadata)}))
@@ -183,7 +206,19 @@ def save_classifier(path: str | os.PathLike[str], classifier: Classifier, metada
 def load_classifier(
     path: str | os.PathLike[str] | None = None, *, device: str | torch.device | None = None
 ) -> Classifier:
-    """Load a classifier; the one shipped with the package unless a path is given.
+    """Load a classifier.
+
+    Parameters
+    ----------
+    path : path, optional
+        A file of `save_classifier`; the classifier shipped with the package unless given.
+    device : str or torch.device, optional
+        The CPU unless given.
+
+    Returns
+    -------
+    Classifier
+        Float32, in evaluation mode.
 
     Raises
     ------

@@ -53,7 +53,7 @@ def sample(
 ) -> tuple[Tensor, Tensor]: ...
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def sample(
     model: Denoiser,
     schedule: VarianceSchedule,
@@ -96,7 +96,7 @@ def sample(
     batch_size : int
         The most samples that the model sees at once; limits memory.
     device : str or torch.device, optional
-        Where to compute: x_T's device, else that of the model's parameters, unless given.
+        Where to compute: where the model's parameters are, else x_T's device, unless given.
     progress : bool
         Whether to show a progress bar.
 
@@ -110,8 +110,8 @@ def sample(
     Raises
     ------
     ValueError
-        If x_T is not finite, a count or time is out of range, the method is unknown, or the model returns an
-        array of another shape.
+        If x_T is not finite, a count or time is out of range, the method is unknown, or the model returns another
+        shape, NaN or infinity.
     TypeError
         If x_T is not a floating tensor.
     """
@@ -127,7 +127,7 @@ def sample(
 
     weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     if device is None:
-        device = x_T.device if x_T is not None else weight.device if weight is not None else "cpu"
+        device = weight.device if weight is not None else x_T.device if isinstance(x_T, Tensor) else "cpu"
     generator = generator or _fresh_generator()
     x, dtype = _start(x_T, n_samples, getattr(model, "image_shape", DEFAULT_SHAPE), generator, torch.device(device))
 
@@ -155,9 +155,12 @@ def sample(
                 x = schedule.backward_step(x, eps, z, t, s)
             if s in wanted:
                 states[s] = x
+        if not torch.isfinite(x).all():  # looked at once, so that no step waits for the device
+            raise ValueError("the model's predictions led to NaN or infinity")
     if trajectory is None:
         return x.to(dtype)
-    return x.to(dtype), torch.stack([states[t] for t in wanted]).to(dtype) if wanted else x.new_empty((0, *x.shape))
+    stacked = torch.stack([states[t] for t in wanted]) if wanted else x.new_empty((0, *x.shape))
+    return x.to(dtype), stacked.to(dtype)
 
 
 def _start(

@@ -37,7 +37,7 @@ LOG_COLUMNS = ("step", "images", "epoch", "loss", "images_per_second")
 
 
 class TrainingDivergedError(RuntimeError):
-    """The loss became NaN or infinite."""
+    """The loss or a weight became NaN or infinite."""
 
 
 class TrainingResult(NamedTuple):
@@ -48,7 +48,7 @@ class TrainingResult(NamedTuple):
     model : torch.nn.Module
         A copy of the trained model with the moving average of its weights, in evaluation mode.
     losses : list of (int, float)
-        Steps, and the mean loss over the steps since the entry before.
+        Steps, and the mean loss over the steps since the entry before; the last entry is at the last step.
     metadata : dict
         The record of the training that its checkpoints carry.
     """
@@ -113,11 +113,12 @@ def train(
         ``model.safetensors``, the averaged weights in half precision. Nothing is written unless it is given.
     resume : bool
         Whether to go on from the directory's checkpoint, if it has one; the settings must be the same, only
-        ``n_steps`` may differ. On one CPU the result is bit for bit that of uninterrupted training.
+        ``n_steps`` may grow. On a CPU, with the same precision, compilation, number of threads and version of torch,
+        the result is bit for bit that of uninterrupted training.
     checkpoint_minutes : float
         Minutes between checkpoints. Ctrl-C and SIGTERM save one, then raise KeyboardInterrupt.
     log_every : int
-        Steps between entries of the log.
+        Steps between entries of the log, after which the loss is checked too.
     metadata : mapping, optional
         Further entries for the record in the checkpoints, such as a description of the data.
     progress : bool
@@ -131,16 +132,29 @@ def train(
     Raises
     ------
     ValueError
-        If an argument is out of range, the images are not finite, or a resumed run had other settings.
+        If an argument is out of range, the images are not finite, a resumed run had other settings, or it is already
+        beyond ``n_steps``.
+    TypeError
+        If a count or the seed is no integer, or the model for a directory is no `UNet`.
     FileExistsError
-        If the directory holds a checkpoint and ``resume`` is false.
+        If the directory holds a run and ``resume`` is false.
+    CheckpointError
+        If the checkpoint to resume is damaged or belongs to another network.
     TrainingDivergedError
-        If the loss is NaN or infinite; the last checkpoint is kept.
+        If the loss or a weight is NaN or infinite; the last checkpoint is kept.
     KeyboardInterrupt
         After Ctrl-C or SIGTERM, with the state saved if there is a directory.
     """
-    _check(model, images, n_steps, batch_size, learning_rate, average_decay, log_every, directory)
+    for name, count, least in (
+        ("n_steps", n_steps, 1),
+        ("batch_size", batch_size, 1),
+        ("log_every", log_every, 1),
+        ("seed", seed, 0),
+    ):
+        _check_count(name, count, least)
+    _check(model, images, learning_rate, betas, average_decay, checkpoint_minutes, directory)
     place = choose_device(device)
+    dtype = autocast_dtype(place) if autocast else None
     settings = {
         "schedule": hashlib.sha256(schedule.beta.tobytes()).hexdigest()[:16],
         "images": hashlib.sha256(images.detach().cpu().numpy().tobytes()).hexdigest()[:16],
@@ -163,18 +177,21 @@ def train(
             averaged, current, torch.tensor(step)
         ),
     )
-    state = _State(model, average, optimizer, schedule, settings, dict(metadata or {}))
-    state.metadata |= provenance(place) | {
-        "precision": str(autocast_dtype(place) if autocast else None or torch.float32).removeprefix("torch."),
+    origin = provenance(place) | {
+        "precision": str(dtype or torch.float32).removeprefix("torch."),
         "compiled": compile,
     }
+    state = _State(model, average, optimizer, schedule, settings, dict(metadata or {}), origin)
     path = None if directory is None else Path(directory) / CHECKPOINT
     if path is not None:
-        if path.exists() and not resume:
-            raise FileExistsError(f"{path} exists: resume it, or train in another directory")
+        for present in (path, path.with_name(WEIGHTS)):
+            if present.exists() and not resume:
+                raise FileExistsError(f"{present} exists: resume its run, or train in another directory")
         if path.exists():
             state.load(path)
             step = state.step
+            if step > n_steps:
+                raise ValueError(f"{path} is at step {step} already; n_steps must be at least that, it is {n_steps}")
         _rewrite_log(path.with_name(LOG), step)
 
     predict = torch.compile(model) if compile else model
@@ -195,7 +212,7 @@ def train(
         while step < n_steps:
             x_0, eps, t = batches(step)
             x_t = schedule.add_noise(x_0, eps, t)
-            with torch.autocast(place.type, autocast_dtype(place), enabled=autocast and bool(autocast_dtype(place))):
+            with torch.autocast(place.type, dtype, enabled=dtype is not None):
                 prediction = predict(x_t, t.to(place))
             loss = F.mse_loss(prediction.float(), eps)
             optimizer.zero_grad()
@@ -209,20 +226,24 @@ def train(
             now = time.monotonic()
             state.seconds, seen_at = state.seconds + now - seen_at, now
             if step % log_every == 0:
-                mean_loss = state.take_loss(log_every, learning_rate, path)
+                mean_loss = state.take_loss(log_every, path)
                 bar.set_postfix(loss=f"{mean_loss:.4f}")
                 if path is not None:
                     rate = (step - logged_step) * batch_size / (now - logged_at)
                     epoch = step * batch_size / len(images)
                     _append_log(path.with_name(LOG), (step, step * batch_size, epoch, mean_loss, rate))
                 logged_step, logged_at = step, now
-            due = now - saved_at >= 60 * checkpoint_minutes
-            if path is not None and (due or interrupted.is_set() or step == n_steps):
-                state.save(path, learning_rate)
+            if path is not None and (interrupted.is_set() or now - saved_at >= 60 * checkpoint_minutes):
+                state.save(path)
                 saved_at = now
             if interrupted.is_set():
                 raise KeyboardInterrupt(f"saved after step {step} in {path}")
 
+        state.check(path)
+        if path is not None:
+            state.save(path)
+        if rest := step % log_every:
+            state.take_loss(rest, path)
     averaged = average.module.eval()
     record = state.record()
     if path is not None:
@@ -277,32 +298,42 @@ class _State:
         schedule: VarianceSchedule,
         settings: dict[str, Any],
         metadata: dict[str, Any],
+        origin: dict[str, Any],
     ) -> None:
         self.model, self.average, self.optimizer, self.schedule = model, average, optimizer, schedule
-        self.settings, self.metadata = settings, metadata
+        self.settings, self.metadata, self.origin = settings, metadata, origin
+        self.resumed: list[dict[str, Any]] = []  # the origins of the parts before, each with the step it went to
         self.step, self.seconds = 0, 0.0
         self.losses: list[tuple[int, float]] = []
         self.loss_sum = torch.zeros((), device=next(model.parameters()).device)
 
-    def take_loss(self, n_steps: int, learning_rate: float, path: Path | None) -> float:
+    def take_loss(self, n_steps: int, path: Path | None) -> float:
         """The mean loss since it was last taken, checked and noted."""
-        self._check_loss(learning_rate, path)
+        self._check_finite("the loss", self.loss_sum, path)
         mean_loss = float(self.loss_sum) / n_steps
         self.losses.append((self.step, mean_loss))
         self.loss_sum.zero_()
         return mean_loss
 
-    def _check_loss(self, learning_rate: float, path: Path | None) -> None:
-        if not torch.isfinite(self.loss_sum):
+    def check(self, path: Path | None) -> None:
+        """Raise TrainingDivergedError unless the loss and all weights are finite."""
+        self._check_finite("the loss", self.loss_sum, path)
+        self._check_finite("the norm of the weights", nn.utils.get_total_norm(list(self.model.parameters())), path)
+
+    def _check_finite(self, name: str, value: Tensor, path: Path | None) -> None:
+        if not torch.isfinite(value):
             kept = f"the last good checkpoint is {path}" if path and path.exists() else "there is no checkpoint"
             raise TrainingDivergedError(
-                f"the loss was {float(self.loss_sum)} by step {self.step}, with learning rate {learning_rate}; {kept}. "
-                "Try a smaller learning rate."
+                f"{name} was {float(value)} by step {self.step}, with learning rate {self.settings['learning_rate']}; "
+                f"{kept}. Try a smaller learning rate."
             )
 
     def record(self) -> dict[str, Any]:
         n_images = self.step * self.settings["batch_size"]
-        return self.metadata | {
+        return {
+            **self.metadata,
+            **self.origin,
+            "resumed": self.resumed,
             "steps": self.step,
             "images_seen": n_images,
             "settings": self.settings,
@@ -310,8 +341,8 @@ class _State:
             "seconds": round(self.seconds, 1),
         }
 
-    def save(self, path: Path, learning_rate: float) -> None:
-        self._check_loss(learning_rate, path)  # never replace a good checkpoint by a bad one
+    def save(self, path: Path) -> None:
+        self.check(path)  # never replace a good checkpoint by a bad one
         tensors = {f"weights.{name}": t for name, t in self.model.state_dict().items()}
         for i, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": t for name, t in slots.items()}
@@ -338,33 +369,45 @@ class _State:
             for module, weights in ((self.model, part("training.weights.")), (self.average.module, part("model."))):
                 require_fit(weights, module)
                 module.load_state_dict(weights)
+            for number, weight in enumerate(self.model.parameters()):
+                shapes = {slot: tensor.shape for slot, tensor in slots.get(number, {}).items()}
+                if shapes != {"step": (), "exp_avg": weight.shape, "exp_avg_sq": weight.shape}:
+                    raise ValueError(f"Adam's state for the weight {number} is missing or has another shape")
             self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
             self.loss_sum.copy_(tensors["training.loss_sum"])
-            self.step = int(record["steps"])
-        except (KeyError, ValueError, RuntimeError) as error:
+            self.step, self.seconds = int(record["steps"]), float(record["seconds"])
+            self.losses = [(int(step), float(loss)) for step, loss in record["losses"]]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path} cannot be resumed: {error}") from error
         self.average.n_averaged.fill_(self.step)
-        self.seconds = float(record["seconds"])
-        self.losses = [(int(step), float(loss)) for step, loss in record["losses"]]
+        before = {name: record.get(name) for name in self.origin}
+        self.resumed = [*record.get("resumed", []), before | {"steps": self.step}]
+
+
+def _check_count(name: str, count: int, least: int) -> None:
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer; it is {count!r}")
+    if count < least:
+        raise ValueError(f"{name} must be at least {least}; it is {count}")
 
 
 def _check(
     model: nn.Module,
     images: Tensor,
-    n_steps: int,
-    batch_size: int,
     learning_rate: float,
+    betas: tuple[float, float],
     average_decay: float,
-    log_every: int,
+    checkpoint_minutes: float,
     directory: str | PathLike[str] | None,
 ) -> None:
-    for name, count in (("n_steps", n_steps), ("batch_size", batch_size), ("log_every", log_every)):
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1; it is {count}")
     if not 0 < learning_rate < float("inf"):
         raise ValueError(f"learning_rate must be positive; it is {learning_rate}")
+    if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+        raise ValueError(f"betas must be two numbers in [0, 1); they are {betas}")
     if not 0 <= average_decay < 1:
         raise ValueError(f"average_decay must lie in [0, 1); it is {average_decay}")
+    if not checkpoint_minutes >= 0:
+        raise ValueError(f"checkpoint_minutes must not be negative; it is {checkpoint_minutes}")
     if not images.is_floating_point() or images.ndim < 2 or len(images) == 0:
         raise ValueError(f"images must be floating, of shape (N, ...); they are {images.dtype}, {tuple(images.shape)}")
     if not torch.isfinite(images).all():

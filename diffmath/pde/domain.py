@@ -54,6 +54,10 @@ class Box:
     lengths: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.shape, Sequence) or not isinstance(self.lengths, Sequence):
+            raise TypeError(
+                f"shape and lengths must be tuples, like (256,) and (1.0,); they are {self.shape!r}, {self.lengths!r}"
+            )
         shape = tuple(self.shape)
         lengths = tuple(float(length) for length in self.lengths) or (1.0,) * len(shape)
         if not shape or any(int(n) != n or n < 2 for n in shape):
@@ -83,12 +87,17 @@ class Box:
 
     @cached_property
     def coordinates(self) -> tuple[Floats, ...]:
-        """The cell centres (i + 1/2) h along each axis: a tuple of 1-D float64 arrays."""
-        return tuple((np.arange(n, dtype=np.float64) + 0.5) * h for n, h in zip(self.shape, self.spacing, strict=True))
+        """The cell centres (i + 1/2) h along each axis: a tuple of 1-D float64 arrays, read-only."""
+        centres: tuple[Floats, ...] = tuple(
+            (np.arange(n, dtype=np.float64) + 0.5) * h for n, h in zip(self.shape, self.spacing, strict=True)
+        )
+        for x in centres:
+            x.setflags(write=False)
+        return centres
 
     @cached_property
     def eigenvalues(self) -> Floats:
-        r"""The eigenvalues :math:`\mu_k`, float64 of the box's shape, indexed by the mode numbers."""
+        r"""The eigenvalues :math:`\mu_k`, float64 of the box's shape, indexed by the mode numbers, read-only."""
         total = np.zeros(self.shape)
         for axis, (n, length) in enumerate(zip(self.shape, self.lengths, strict=True)):
             mu = (np.arange(n) * (math.pi / length)) ** 2

@@ -137,6 +137,24 @@ def test_points_are_memorised():
     assert 0.4 < (images > 0).double().mean() < 0.6
 
 
+def test_score_by_automatic_differentiation():
+    """A model may differentiate: eps = -sqrt(1 - alpha_bar) times the gradient of log p(x_t), here of N(0, 1) data."""
+
+    def predict(x, t):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(-(x**2).sum() / 2, x)
+        return -np.sqrt(1 - PAPER.alpha_bar[int(t[0])]) * gradient
+
+    x_T = torch.randn((3, 1), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    by_hand, by_gradient = (
+        sample(model, PAPER, x_T, n_steps=9, generator=torch.Generator().manual_seed(1))
+        for model in (gaussian_denoiser(PAPER, 0.0, 1.0), predict)
+    )
+    torch.testing.assert_close(by_gradient, by_hand, rtol=0, atol=1e-12)
+    (by_gradient.requires_grad_() ** 2).sum().backward()  # the images are ordinary tensors
+
+
 def test_trajectory():
     """States at the times asked for, in that order; T is the start and 0 the images."""
     x_T = torch.randn((2, 1), dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -7,10 +7,12 @@ import signal
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from diffmath.data import load_mnist, to_tensor
-from diffmath.ddpm import TrainingDivergedError, UNet, load_checkpoint, train
+from diffmath.ddpm import CheckpointError, TrainingDivergedError, UNet, load_checkpoint, train
 from diffmath.ddpm.training import _Batches
 from diffmath.schedule import VarianceSchedule
 
@@ -92,11 +94,14 @@ def test_resumed_is_uninterrupted(images, tmp_path):
     for n_steps in (3, 8, 13):
         parts = network()
         result = train(parts, SCHEDULE, images, n_steps, directory=tmp_path / "parts", resume=True, **QUICK)
+    assert [part["steps"] for part in result.metadata["resumed"]] == [3, 8]
+    assert expected.metadata["resumed"] == []
     assert same(parts, whole)
     assert same(result.model, expected.model)
     assert not same(result.model, parts)  # the average is not the last state
     assert result.losses == expected.losses
-    assert rows(tmp_path / "parts" / "log.csv") == rows(tmp_path / "whole" / "log.csv") == expected.losses
+    assert [step for step, _ in expected.losses] == [2, 4, 6, 8, 10, 12, 13]
+    assert rows(tmp_path / "parts" / "log.csv") == rows(tmp_path / "whole" / "log.csv") == expected.losses[:-1]
     for name in ("checkpoint", "model"):
         first, second = (load_checkpoint(tmp_path / d / f"{name}.safetensors") for d in ("whole", "parts"))
         assert same(first.model, second.model)
@@ -210,14 +215,48 @@ def test_divergence_keeps_the_checkpoint(images, tmp_path):
         train(model, SCHEDULE, images, 2, **QUICK)
 
 
+def test_divergence_in_the_last_steps(images, tmp_path):
+    """Beyond the last entry of the log: a loss, and weights that the last step has spoilt, are still looked at."""
+    for directory in (None, tmp_path):
+        model = network()
+        model.register_forward_hook(lambda module, args, output: output * float("inf"))
+        with pytest.raises(TrainingDivergedError, match="the loss was"):
+            train(model, SCHEDULE, images, 3, directory=directory, **QUICK | {"log_every": 10})
+        model = network()
+        model.conv_out.bias.register_hook(lambda gradient: gradient * float("nan"))
+        with pytest.raises(TrainingDivergedError, match="the norm of the weights was nan by step 1"):
+            train(model, SCHEDULE, images, 1, directory=directory, **QUICK)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_damaged_state_of_adam(images, tmp_path):
+    """A checkpoint without a slot of the optimizer cannot be resumed, and says so."""
+    train(network(), SCHEDULE, images, 1, directory=tmp_path, **QUICK)
+    path = tmp_path / "checkpoint.safetensors"
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    for damage in ({"training.optimizer.3.exp_avg": torch.zeros(2)}, {"training.optimizer.7.step": None}):
+        damaged = {name: t for name, t in (tensors | damage).items() if t is not None}
+        save_file(damaged, path, metadata=metadata)
+        with pytest.raises(CheckpointError, match=r"cannot be resumed: Adam's state for the weight [37] is missing or"):
+            train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)
+
+
 def test_refuses_to_overwrite_and_other_settings(images, tmp_path):
     train(network(), SCHEDULE, images, 1, directory=tmp_path, **QUICK)
-    with pytest.raises(FileExistsError, match="resume it, or train in another directory"):
+    with pytest.raises(FileExistsError, match="resume its run, or train in another directory"):
         train(network(), SCHEDULE, images, 2, directory=tmp_path, **QUICK)
     with pytest.raises(ValueError, match="other settings: learning_rate = 0.001, now 0.1"):
         train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK | {"learning_rate": 0.1})
     with pytest.raises(ValueError, match="other settings: images"):
         train(network(), SCHEDULE, images[:8], 2, directory=tmp_path, resume=True, **QUICK)
+    train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)
+    with pytest.raises(ValueError, match="at step 2 already; n_steps must be at least that, it is 1"):
+        train(network(), SCHEDULE, images, 1, directory=tmp_path, resume=True, **QUICK)
+    (tmp_path / "checkpoint.safetensors").unlink()
+    with pytest.raises(FileExistsError, match=r"model.safetensors exists"):
+        train(network(), SCHEDULE, images, 2, directory=tmp_path, **QUICK)
 
 
 def test_bad_arguments(images):
@@ -235,6 +274,15 @@ def test_bad_arguments(images):
         train(network(), SCHEDULE, bad, 1, **QUICK)
     with pytest.raises(ValueError, match="floating"):
         train(network(), SCHEDULE, torch.zeros((3, 1), dtype=torch.uint8), 1, **QUICK)
+    for name, value in (("n_steps", 1.5), ("batch_size", 4.0), ("seed", "0"), ("log_every", True)):
+        with pytest.raises(TypeError, match=f"{name} must be an integer"):
+            train(network(), SCHEDULE, images, **{"n_steps": 1} | QUICK | {name: value})
+    with pytest.raises(ValueError, match="seed must be at least 0"):
+        train(network(), SCHEDULE, images, 1, seed=-1, **QUICK)
+    with pytest.raises(ValueError, match="betas must be two numbers"):
+        train(network(), SCHEDULE, images, 1, betas=(0.9, 1.0), **QUICK)
+    with pytest.raises(ValueError, match="checkpoint_minutes must not be negative; it is nan"):
+        train(network(), SCHEDULE, images, 1, checkpoint_minutes=float("nan"), **QUICK)
     with pytest.raises(TypeError, match="only a UNet"):
         train(Scalar(), SCHEDULE, images, 1, directory="nowhere", **QUICK)
 

@@ -36,7 +36,7 @@ def test_cost():
 
 
 def test_block_table(compact):
-    """The channels and sizes of ../network's table, seen from inside; concatenations take residual outputs."""
+    """The channels and sizes of the paper's block table, seen from inside; concatenations take residual outputs."""
     seen = {}
 
     def look(name):
