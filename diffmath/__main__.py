@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -41,7 +42,7 @@ def train(
         Data.train
     ),
     data_dir: Annotated[Optional[Path], typer.Option(help="Directory of MNIST's IDX files.")] = None,
-    epochs: Annotated[float, typer.Option(min=0, max=1e9, help="Passes over the training set, in all.")] = 500,
+    epochs: Annotated[float, typer.Option(help="Passes over the training set, in all.")] = 500,
     noise_levels: Annotated[int, typer.Option(min=1, help="T, of the linear schedule from 1e-4 to 0.02.")] = 500,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 5e-4,
@@ -60,6 +61,8 @@ def train(
     from diffmath.data import load_mnist, to_tensor
     from diffmath.schedule import VarianceSchedule
 
+    if not 0 < epochs < 1e9:
+        raise typer.BadParameter(f"epochs must be positive; it is {epochs}", param_hint="--epochs")
     images = to_tensor(load_mnist(data.value, data_dir).images)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -72,7 +75,7 @@ def train(
             model,
             VarianceSchedule.linear(noise_levels),
             images,
-            n_steps=round(epochs * len(images) / batch_size),
+            n_steps=max(1, round(epochs * len(images) / batch_size)),
             batch_size=batch_size,
             learning_rate=learning_rate,
             seed=seed,
@@ -112,6 +115,7 @@ def sample(
     if out.suffix not in (".png", ".npy"):
         raise typer.BadParameter(f"the ending must be .png or .npy; it is {out.suffix!r}", param_hint="--out")
     trained = ddpm.load_checkpoint(checkpoint, device=ddpm.choose_device(device))
+    out.parent.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(seed)
     images = ddpm.sample(
         trained.model, trained.schedule, n_samples=n_samples, n_steps=n_steps, generator=generator, progress=True
@@ -154,6 +158,9 @@ def flow(
 
 
 if __name__ == "__main__":
+    # Threads that wait give the processor away. Spinning instead, the default of some OpenMP libraries, makes small
+    # networks several times slower as soon as anything else runs. It must be said before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(prog_name="python -m diffmath")
     except (ValueError, TypeError, OSError, RuntimeError, OverflowError) as error:  # what the API raises for bad input

@@ -21,6 +21,7 @@ The module needs numpy alone; torch tensors are recognised, and answered in kind
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -428,6 +429,12 @@ class VarianceSchedule:
         """alpha_{t|s} and 1 - alpha_{t|s}, both to a few units in the last place; s <= t, unchecked."""
         high, low = self._log_alpha_bar
         log_high, log_low = high[t] - high[s], low[t] - low[s]
+        # Betas so small that they are lost even there, beside the larger ones before them, are summed by themselves.
+        lost = (np.abs(log_high + log_low) < 1e-14 * np.abs(high[s])) & (t > s)
+        if lost.any():
+            log_high, log_low = np.array(log_high), np.where(lost, 0.0, log_low)
+            pairs = zip(np.broadcast_to(s, lost.shape)[lost], np.broadcast_to(t, lost.shape)[lost], strict=True)
+            log_high[lost] = [math.fsum(np.log1p(-self.beta[i + 1 : j + 1])) for i, j in pairs]
         return np.exp(log_high) * np.exp(log_low), 0.0 - np.expm1(log_high + log_low)
 
 

@@ -79,11 +79,12 @@ def main(
     n_steps: Annotated[Optional[int], typer.Option(help="All T of Algorithm 2 unless given.")] = None,
     seed: int = 0,
     device: Optional[str] = None,
-    results: Path = HERE / "results" / "sample_statistics.json",
+    results: Annotated[Optional[Path], typer.Option(help="experiments/results/ unless given, or --smoke.")] = None,
     picture: Path = Path("runs/sample_statistics.png"),
     smoke: Annotated[bool, typer.Option("--smoke", help="A small run, to see that it runs.")] = False,
 ) -> None:
     n_samples, n_steps = (4, 2) if smoke else (n_samples, n_steps)
+    results = results or (Path("runs") if smoke else HERE / "results") / "sample_statistics.json"
     place = choose_device(device)
     trained = load_checkpoint(checkpoint, device=place)
     # A block is made again when anything that could change it has changed: the network, the code, torch, the device.

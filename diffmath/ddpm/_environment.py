@@ -14,12 +14,23 @@ __all__ = ["autocast_dtype", "choose_device", "provenance"]
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """The given device, else the best of this machine: CUDA, then Apple's MPS, then the CPU."""
-    if device is not None:
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """The given device, else the best of this machine: CUDA, then Apple's MPS, then the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the device is unknown or not available here.
+    """
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"the device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    return place
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:

@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from diffmath._files import replacing
+from diffmath.ddpm._environment import choose_device
 from diffmath.ddpm.unet import UNet
 from diffmath.schedule import VarianceSchedule
 
@@ -44,8 +45,8 @@ class Checkpoint(NamedTuple):
         The schedule it was trained with.
     metadata : dict
         How it was trained: data, network, images seen, steps, seconds, losses; device, precision, versions, commit and
-        date; under "settings" batch size, learning rate, seed and the like; under "resumed" the parts of the run
-        before its last resumption.
+        date; under "settings" batch size, learning rate, seed and the like; if the run was resumed, under "resumed"
+        the parts before.
     """
 
     model: UNet
@@ -74,10 +75,13 @@ def load_checkpoint(
     ------
     CheckpointError
         If the file is missing, truncated, foreign, from a newer format, or its tensors do not fit its network.
+    ValueError
+        If the device is not available.
     """
+    place = choose_device(device or "cpu")
     if path is None:
         with as_file(files("diffmath.ddpm") / "weights" / f"{SHIPPED}.safetensors") as shipped:
-            return load_checkpoint(shipped, device=device)
+            return load_checkpoint(shipped, device=place)
     tensors, header = read_tensors(path, prefixes=("model.", "schedule."))
     try:
         with torch.device("meta"):  # no memory until the file is known to fit
@@ -88,7 +92,7 @@ def load_checkpoint(
         model.load_state_dict(weights, assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not hold the network that it announces: {error}") from error
-    return Checkpoint(model.to(device or "cpu").eval(), schedule, header["metadata"])
+    return Checkpoint(model.to(place).eval(), schedule, header["metadata"])
 
 
 def save_checkpoint(
@@ -139,12 +143,17 @@ def save_checkpoint(
         "architecture": {"name": type(model).__name__, "config": model.config},
         "metadata": dict(metadata or {}),
     }
-    try:
-        text = json.dumps(header, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"the metadata must be what JSON can hold: {error}") from error
+    text = to_json(header)
     with replacing(path) as temporary:
         temporary.write_bytes(save(tensors, metadata={FORMAT: text}))
+
+
+def to_json(metadata: Mapping[str, Any]) -> str:
+    """As JSON; raises TypeError if there is no JSON for it."""
+    try:
+        return json.dumps(dict(metadata), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"the metadata must be what JSON can hold: {error}") from error
 
 
 def read_tensors(

@@ -238,4 +238,4 @@ def load_classifier(
         classifier.load_state_dict(weights)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} does not hold a classifier: {error}") from error
-    return classifier.to(device or "cpu").eval()
+    return classifier.to(choose_device(device or "cpu")).eval()

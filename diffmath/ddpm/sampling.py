@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import overload
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from diffmath.ddpm._environment import choose_device
 from diffmath.schedule import VarianceSchedule
 
 __all__ = ["sample"]
@@ -113,14 +115,17 @@ def sample(
         If x_T is not finite, a count or time is out of range, the method is unknown, or the model returns another
         shape, NaN or infinity.
     TypeError
-        If x_T is not a floating tensor.
+        If x_T is not a floating tensor, a count or time is no integer, or the model returns no tensor.
     """
     if method != "ancestral":
         raise ValueError(f'method must be "ancestral"; it is {method!r}')
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; it is {batch_size}")
+    for name, count in (("batch_size", batch_size), ("n_samples", n_samples)):
+        if isinstance(count, bool) or not hasattr(count, "__index__"):
+            raise TypeError(f"{name} must be an integer; it is {count!r}")
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1; it is {count}")
     times = schedule.subsequence(n_steps)
-    wanted = [] if trajectory is None else list(trajectory)
+    wanted = [] if trajectory is None else [operator.index(t) for t in trajectory]
     if unknown := [t for t in wanted if t not in times]:
         nearest = [int(times[abs(times - t).argmin()]) for t in unknown]
         raise ValueError(f"trajectory must lie on the sampler's times; {unknown} do not, {nearest} are the nearest")
@@ -128,8 +133,9 @@ def sample(
     weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     if device is None:
         device = weight.device if weight is not None else x_T.device if isinstance(x_T, Tensor) else "cpu"
+    place = choose_device(device)
     generator = generator or _fresh_generator()
-    x, dtype = _start(x_T, n_samples, getattr(model, "image_shape", DEFAULT_SHAPE), generator, torch.device(device))
+    x, dtype = _start(x_T, n_samples, getattr(model, "image_shape", DEFAULT_SHAPE), generator, place)
 
     states = {}
     pairs = list(zip(times[:0:-1].tolist(), times[-2::-1].tolist(), strict=True))
@@ -141,8 +147,10 @@ def sample(
         for t, s in pairs:
             predictions = []
             for part in x.split(batch_size):
-                fed = part if weight is None else part.to(weight.dtype)
+                fed = part.to(part.dtype if weight is None else weight.dtype, copy=True)  # the model's own
                 eps = model(fed, torch.full((len(part),), t, device=x.device))
+                if not isinstance(eps, Tensor):
+                    raise TypeError(f"the model must return a tensor; it gave {type(eps).__name__}")
                 if eps.shape != part.shape:
                     raise ValueError(f"the model must return the shape {tuple(part.shape)}; it gave {tuple(eps.shape)}")
                 predictions.append(eps.to(x.dtype))
@@ -168,8 +176,6 @@ def _start(
 ) -> tuple[Tensor, torch.dtype]:
     """The state at time T, in at least float32, and the dtype to return."""
     if x_T is None:
-        if n_samples < 1:
-            raise ValueError(f"n_samples must be at least 1; it is {n_samples}")
         noise = torch.randn((n_samples, *shape), generator=generator, device=generator.device)
         return noise.to(device), noise.dtype
     if not isinstance(x_T, Tensor) or not x_T.is_floating_point():

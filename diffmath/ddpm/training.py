@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from diffmath._files import replacing
 from diffmath.ddpm._environment import autocast_dtype, choose_device, provenance
-from diffmath.ddpm.checkpoints import CheckpointError, read_tensors, require_fit, save_checkpoint
+from diffmath.ddpm.checkpoints import CheckpointError, read_tensors, require_fit, save_checkpoint, to_json
 from diffmath.ddpm.unet import UNet
 from diffmath.schedule import VarianceSchedule
 
@@ -93,7 +93,7 @@ def train(
         Called as ``model(x_t, t)``; a `UNet` if a directory is given. It is moved to the device and trained in place.
     schedule : VarianceSchedule
     images : Tensor, shape (N, ...), floating
-        The training set, pixels in [-1, 1].
+        The training set, pixels in [-1, 1]; converted to the dtype of the model's parameters.
     n_steps : int
         The number of optimiser steps in all, those before a resumption included; one epoch is N / batch_size steps.
     batch_size, learning_rate, betas : int, float, (float, float)
@@ -137,7 +137,7 @@ def train(
     TypeError
         If a count or the seed is no integer, or the model for a directory is no `UNet`.
     FileExistsError
-        If the directory holds a run and ``resume`` is false.
+        If the directory holds a run and ``resume`` is false, or weights or a log that are not those of its run.
     CheckpointError
         If the checkpoint to resume is damaged or belongs to another network.
     TrainingDivergedError
@@ -153,11 +153,13 @@ def train(
     ):
         _check_count(name, count, least)
     _check(model, images, learning_rate, betas, average_decay, checkpoint_minutes, directory)
+    to_json(metadata or {})  # refused now rather than when it is to be saved
+    images = images.detach().to(next(model.parameters()).dtype)
     place = choose_device(device)
     dtype = autocast_dtype(place) if autocast else None
     settings = {
         "schedule": hashlib.sha256(schedule.beta.tobytes()).hexdigest()[:16],
-        "images": hashlib.sha256(images.detach().cpu().numpy().tobytes()).hexdigest()[:16],
+        "images": hashlib.sha256(images.cpu().numpy().tobytes()).hexdigest()[:16],
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "betas": list(betas),
@@ -185,7 +187,7 @@ def train(
     path = None if directory is None else Path(directory) / CHECKPOINT
     if path is not None:
         for present in (path, path.with_name(WEIGHTS)):
-            if present.exists() and not resume:
+            if present.exists() and not (resume and path.exists()):
                 raise FileExistsError(f"{present} exists: resume its run, or train in another directory")
         if path.exists():
             state.load(path)
@@ -240,7 +242,7 @@ def train(
                 raise KeyboardInterrupt(f"saved after step {step} in {path}")
 
         state.check(path)
-        if path is not None:
+        if path is not None and not state.is_as_loaded:
             state.save(path)
         if rest := step % log_every:
             state.take_loss(rest, path)
@@ -303,6 +305,7 @@ class _State:
         self.model, self.average, self.optimizer, self.schedule = model, average, optimizer, schedule
         self.settings, self.metadata, self.origin = settings, metadata, origin
         self.resumed: list[dict[str, Any]] = []  # the origins of the parts before, each with the step it went to
+        self.loaded: tuple[int, dict[str, Any]] | None = None
         self.step, self.seconds = 0, 0.0
         self.losses: list[tuple[int, float]] = []
         self.loss_sum = torch.zeros((), device=next(model.parameters()).device)
@@ -328,7 +331,14 @@ class _State:
                 f"{kept}. Try a smaller learning rate."
             )
 
+    @property
+    def is_as_loaded(self) -> bool:
+        """Whether no step was taken since the checkpoint: it keeps its origin then."""
+        return self.loaded is not None and self.loaded[0] == self.step
+
     def record(self) -> dict[str, Any]:
+        if self.loaded is not None and self.is_as_loaded:
+            return {**self.loaded[1], "losses": self.losses}
         n_images = self.step * self.settings["batch_size"]
         return {
             **self.metadata,
@@ -353,35 +363,53 @@ class _State:
     def load(self, path: Path) -> None:
         tensors, header = read_tensors(path)
         record = header["metadata"]
-        before = record.get("settings", {})
-        changed = [f"{k} = {before.get(k)!r}, now {v!r}" for k, v in self.settings.items() if before.get(k) != v]
+        slots: dict[int, dict[str, Tensor]] = {}
+        try:
+            before = record.get("settings", {})
+            changed = [f"{k} = {before.get(k)!r}, now {v!r}" for k, v in self.settings.items() if before.get(k) != v]
+            if header["architecture"]["config"] != getattr(self.model, "config", None):
+                raise ValueError(f"its network is {header['architecture']['config']}")
+            for name, tensor in _part(tensors, "training.optimizer.").items():
+                i, slot = name.split(".")
+                slots.setdefault(int(i), {})[slot] = tensor
+            if not changed:
+                self._restore(tensors, slots, record)
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{path} cannot be resumed: {error}") from error
         if changed:
             raise ValueError(f"{path} belongs to a run with other settings: {'; '.join(changed)}")
 
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in part("training.optimizer.").items():
-            i, slot = name.split(".")
-            slots.setdefault(int(i), {})[slot] = tensor
-        try:
-            for module, weights in ((self.model, part("training.weights.")), (self.average.module, part("model."))):
-                require_fit(weights, module)
-                module.load_state_dict(weights)
-            for number, weight in enumerate(self.model.parameters()):
-                shapes = {slot: tensor.shape for slot, tensor in slots.get(number, {}).items()}
-                if shapes != {"step": (), "exp_avg": weight.shape, "exp_avg_sq": weight.shape}:
-                    raise ValueError(f"Adam's state for the weight {number} is missing or has another shape")
-            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
-            self.loss_sum.copy_(tensors["training.loss_sum"])
-            self.step, self.seconds = int(record["steps"]), float(record["seconds"])
-            self.losses = [(int(step), float(loss)) for step, loss in record["losses"]]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{path} cannot be resumed: {error}") from error
+    def _restore(self, tensors: dict[str, Tensor], slots: dict[int, dict[str, Tensor]], record: dict[str, Any]) -> None:
+        for module, weights in (
+            (self.model, _part(tensors, "training.weights.")),
+            (self.average.module, _part(tensors, "model.")),
+        ):
+            require_fit(weights, module)
+            module.load_state_dict(weights)
+        for number, weight in enumerate(self.model.parameters()):
+            own = slots.get(number, {})
+            shapes = {slot: tensor.shape for slot, tensor in own.items()}
+            if shapes != {"step": (), "exp_avg": weight.shape, "exp_avg_sq": weight.shape}:
+                raise ValueError(f"Adam's state for the weight {number} is missing or has another shape")
+            if not all(torch.isfinite(tensor).all() for tensor in own.values()):
+                raise ValueError(f"Adam's state for the weight {number} must be finite")
+        if not torch.isfinite(tensors["training.loss_sum"]):
+            raise ValueError("the sum of the losses must be finite")
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+        self.loss_sum.copy_(tensors["training.loss_sum"])
+        self.step, self.seconds = record["steps"], float(record["seconds"])
+        _check_count("steps", self.step, 0)
+        self.losses = [(int(step), float(loss)) for step, loss in record["losses"]]
         self.average.n_averaged.fill_(self.step)
-        before = {name: record.get(name) for name in self.origin}
-        self.resumed = [*record.get("resumed", []), before | {"steps": self.step}]
+        self.resumed = [
+            *record.get("resumed", []),
+            {name: record.get(name) for name in self.origin} | {"steps": self.step},
+        ]
+        self.loaded = self.step, record
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def _check_count(name: str, count: int, least: int) -> None:
@@ -441,9 +469,12 @@ def _deferred_interrupts(enabled: bool) -> Iterator[threading.Event]:
 def _rewrite_log(path: Path, step: int) -> None:
     """Keep the header and the entries up to a step: those beyond the checkpoint will be made again."""
     rows: list[list[str]] = []
-    if step and path.exists():
+    if path.exists():
         with open(path, newline="") as file:
-            rows = [row for row in csv.reader(file) if row and row[0].isdigit() and int(row[0]) <= step]
+            header, *rows = list(csv.reader(file)) or [[]]
+        if header != list(LOG_COLUMNS):
+            raise FileExistsError(f"{path} exists and is no log of a training: train in another directory")
+        rows = [row for row in rows if row and row[0].isdigit() and int(row[0]) <= step]
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         csv.writer(file).writerows([LOG_COLUMNS, *rows])
 

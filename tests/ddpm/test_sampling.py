@@ -155,6 +155,22 @@ def test_score_by_automatic_differentiation():
     (by_gradient.requires_grad_() ** 2).sum().backward()  # the images are ordinary tensors
 
 
+def test_what_the_model_does_to_its_input_stays_there():
+    x_T = torch.randn((3, 1), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    before, denoiser = x_T.clone(), gaussian_denoiser(PAPER, 0.0, 1.0)
+
+    def vandal(x, t):
+        noise = denoiser(x, t)
+        x.zero_()
+        return noise
+
+    kept, spoilt = (
+        sample(model, PAPER, x_T, n_steps=9, generator=torch.Generator().manual_seed(1)) for model in (denoiser, vandal)
+    )
+    assert torch.equal(kept, spoilt)
+    assert torch.equal(x_T, before)
+
+
 def test_trajectory():
     """States at the times asked for, in that order; T is the start and 0 the images."""
     x_T = torch.randn((2, 1), dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -1,6 +1,7 @@
 """Algorithm 1: its minimiser, its exact resumption, its files."""
 
 import csv
+import json
 import os
 import signal
 
@@ -241,6 +242,37 @@ def test_damaged_state_of_adam(images, tmp_path):
         save_file(damaged, path, metadata=metadata)
         with pytest.raises(CheckpointError, match=r"cannot be resumed: Adam's state for the weight [37] is missing or"):
             train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)
+    nan = {"training.optimizer.0.exp_avg": tensors["training.optimizer.0.exp_avg"] * float("nan")}
+    save_file(tensors | nan, path, metadata=metadata)
+    with pytest.raises(CheckpointError, match="Adam's state for the weight 0 must be finite"):
+        train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)
+    header = json.loads(metadata["diffmath.checkpoint"])
+    for record in (
+        [],
+        {"settings": None},
+        header["metadata"] | {"steps": -1},
+        header["metadata"] | {"steps": "one"},
+        header["metadata"] | {"resumed": 3},
+        header["metadata"] | {"losses": [1]},
+    ):
+        damaged = json.dumps(header | {"metadata": record})
+        save_file(tensors, path, metadata={"diffmath.checkpoint": damaged})
+        with pytest.raises(CheckpointError, match="cannot be resumed"):
+            train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)
+
+
+def test_resuming_what_is_finished_changes_nothing(images, tmp_path):
+    train(network(), SCHEDULE, images, 3, directory=tmp_path, **QUICK)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    result = train(network(), SCHEDULE, images, 3, directory=tmp_path, resume=True, **QUICK)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert result.metadata["resumed"] == []
+
+
+def test_dtype_of_the_images(images):
+    """They become what the network computes in, rather than an error in the first layer."""
+    results = [train(network(), SCHEDULE, x, 1, **QUICK).model for x in (images, images.double())]
+    assert same(*results)
 
 
 def test_refuses_to_overwrite_and_other_settings(images, tmp_path):
@@ -255,8 +287,14 @@ def test_refuses_to_overwrite_and_other_settings(images, tmp_path):
     with pytest.raises(ValueError, match="at step 2 already; n_steps must be at least that, it is 1"):
         train(network(), SCHEDULE, images, 1, directory=tmp_path, resume=True, **QUICK)
     (tmp_path / "checkpoint.safetensors").unlink()
-    with pytest.raises(FileExistsError, match=r"model.safetensors exists"):
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match=r"model.safetensors exists"):
+            train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=resume, **QUICK)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "log.csv").write_text("date,weight\n1,2\n")
+    with pytest.raises(FileExistsError, match="no log of a training"):
         train(network(), SCHEDULE, images, 2, directory=tmp_path, **QUICK)
+    assert (tmp_path / "log.csv").read_text() == "date,weight\n1,2\n"
 
 
 def test_bad_arguments(images):
@@ -283,6 +321,10 @@ def test_bad_arguments(images):
         train(network(), SCHEDULE, images, 1, betas=(0.9, 1.0), **QUICK)
     with pytest.raises(ValueError, match="checkpoint_minutes must not be negative; it is nan"):
         train(network(), SCHEDULE, images, 1, checkpoint_minutes=float("nan"), **QUICK)
+    with pytest.raises(TypeError, match="the metadata must be what JSON can hold"):
+        train(network(), SCHEDULE, images, 1, metadata={"x": np.float32(1)}, **QUICK)
+    with pytest.raises(ValueError, match="the device 'nowhere' cannot be used here"):
+        train(network(), SCHEDULE, images, 1, **QUICK | {"device": "nowhere"})
     with pytest.raises(TypeError, match="only a UNet"):
         train(Scalar(), SCHEDULE, images, 1, directory="nowhere", **QUICK)
 
