@@ -1,4 +1,4 @@
-"""What the tests draw: schedules, jumps between their times, images, initial conditions."""
+"""What the tests draw: schedules, jumps between their times, images, boxes, initial conditions, times."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from diffmath.pde import Box
 from diffmath.schedule import VarianceSchedule
 
 MAX_STEPS = 200
@@ -39,6 +40,38 @@ def jumps(draw, n_times=2, max_steps=MAX_STEPS):
 def images(n=3, shape=(2, 2)):
     """A few small images of float64, of size at most 4."""
     return hnp.arrays(np.float64, (n, *shape), elements=st.floats(-4, 4, allow_subnormal=False))
+
+
+def boxes(max_ndim=3, max_cells=9):
+    """Boxes of one to several dimensions, from flat to long."""
+    return st.integers(1, max_ndim).flatmap(
+        lambda n: st.builds(
+            Box,
+            shape=st.tuples(*[st.integers(2, max_cells)] * n),
+            lengths=st.tuples(*[st.floats(0.1, 10)] * n),
+        )
+    )
+
+
+@st.composite
+def wide_spectra(draw, n, decades=200):
+    """Amplitudes of the modes 0..n - 1, that of the mean zero: some absent, of a dynamic range of many decades."""
+    scales = draw(hnp.arrays(np.float64, n - 1, elements=st.floats(-decades, 0)))
+    signs = draw(hnp.arrays(np.float64, n - 1, elements=st.sampled_from([-1.0, 0.0, 0.0, 1.0])))
+    c = np.concatenate([[0.0], signs * 10.0**scales])
+    c[draw(st.integers(1, n - 1))] = 1.0
+    return c
+
+
+@st.composite
+def times_of_interest(draw, c, mu):
+    """A time of any size up to 1e4, or one at which two modes of the heat flow are equally large."""
+    present = np.flatnonzero(c)
+    if len(present) > 1 and draw(st.booleans()):
+        i, j = draw(st.lists(st.sampled_from(list(present)), min_size=2, max_size=2, unique=True))
+        if mu.flat[i] != mu.flat[j]:
+            return float(np.log(abs(c.flat[i] / c.flat[j])) / (mu.flat[i] - mu.flat[j]))
+    return draw(st.sampled_from([-1.0, 1.0])) * 10.0 ** draw(st.floats(-6, 4))
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""The paper's gradient-norm-preserving heat flow (section 7): domains, and the exact solution of eq. (22)."""
+"""The paper's gradient-norm-preserving heat flow (section 7): exact, by finite differences, and its stability."""
 
 from diffmath.pde.domain import Box
 from diffmath.pde.flow import RenormalizedFlow

@@ -9,14 +9,7 @@ from hypothesis import strategies as st
 
 from diffmath.pde import Box
 from tests import laws
-
-boxes = st.integers(1, 3).flatmap(
-    lambda n: st.builds(
-        Box,
-        shape=st.tuples(*[st.integers(2, 9)] * n),
-        lengths=st.tuples(*[st.floats(0.1, 10)] * n),
-    )
-)
+from tests.strategies import boxes
 
 
 def modes(box):
@@ -26,7 +19,7 @@ def modes(box):
 @given(st.data())
 def test_eigenfunctions_are_orthonormal(data):
     """In the discrete inner product with the cells' volumes, exactly: the points are Gaussian for these cosines."""
-    box = data.draw(boxes)
+    box = data.draw(boxes())
     j, k = data.draw(modes(box)), data.draw(modes(box))
     product = (box.eigenfunction(j) * box.eigenfunction(k)).sum() * box.cell_volume
     assert product == pytest.approx(float(j == k), abs=1e-12)
@@ -35,7 +28,7 @@ def test_eigenfunctions_are_orthonormal(data):
 @given(st.data())
 def test_transform_finds_the_modes(data):
     """to_modes of an eigenfunction is a unit vector at its mode number; to_grid is the inverse; Parseval holds."""
-    box = data.draw(boxes)
+    box = data.draw(boxes())
     k = data.draw(modes(box))
     expected = np.zeros(box.shape)
     expected[k] = 1
@@ -49,7 +42,7 @@ def test_transform_finds_the_modes(data):
 @given(st.data())
 def test_eigenvalues(data):
     """-Lap w = mu w, with the Laplacian by central differences of the cosine itself, to its order."""
-    box = data.draw(boxes)
+    box = data.draw(boxes())
     k = data.draw(modes(box))
     mu = sum((i * math.pi / length) ** 2 for i, length in zip(k, box.lengths, strict=True))
     laws.close(box.eigenvalue(k), mu, ulps=8)
@@ -66,7 +59,52 @@ def test_figure_7s_domain():
     assert Box(shape=(4, 5)).lengths == (1.0, 1.0)
 
 
+@given(st.data())
+def test_gradient(data):
+    """Of the trigonometric polynomial: against the derivative of the cosines, factor by factor."""
+    box = data.draw(boxes())
+    k = data.draw(modes(box))
+    c = np.zeros((2, *box.shape))
+    c[(0, *k)], c[(1, *k)] = 1.0, -2.0
+    for axis, (i, x, length) in enumerate(zip(k, box.coordinates, box.lengths, strict=True)):
+        kept = tuple(
+            0 if a == axis else j for a, j in enumerate(k)
+        )  # the other factors, and a constant along this axis
+        factor = math.sqrt(2 if i else 1) * (-i * math.pi / length) * np.sin(i * math.pi / length * x)
+        expected = box.eigenfunction(kept) * factor.reshape([-1 if a == axis else 1 for a in range(box.ndim)])
+        size = math.sqrt(box.eigenvalue(k) + 1) / math.sqrt(math.prod(box.lengths)) * 2**box.ndim
+        np.testing.assert_allclose(box.gradient(c)[axis], [expected, -2 * expected], rtol=0, atol=1e-13 * size)
+
+
+@given(st.data())
+def test_difference_laplacian(data):
+    """Its eigenvectors are the sampled cosines, its eigenvalues the known ones, below those of the Laplacian."""
+    box = data.draw(boxes())
+    k = data.draw(modes(box))
+    w = box.eigenfunction(k).ravel()
+    m = box.discrete_eigenvalues
+    np.testing.assert_allclose(box.laplacian @ w, -m[k] * w, rtol=0, atol=1e-12 * m.max() * abs(w).max())
+    assert (m <= box.eigenvalues * (1 + 1e-15)).all()
+    assert abs(box.laplacian - box.laplacian.T).max() == 0
+    np.testing.assert_allclose(box.laplacian @ np.ones(w.size), 0, atol=1e-12 * m.max())
+
+
+def test_nothing_shared_can_be_changed():
+    box = Box(shape=(4,))
+    for array in (box.coordinates[0], box.eigenvalues, box.discrete_eigenvalues):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1.0
+
+
 def test_bad_arguments():
+    with pytest.raises(TypeError, match="shape and lengths must be tuples"):
+        Box(shape=256)
+    with pytest.raises(TypeError, match="shape and lengths must be tuples"):
+        Box(shape=(256,), lengths=1.0)
+    with pytest.raises(ValueError, match="wave numbers must lie within"):
+        Box(shape=(256,), lengths=(1e-200,))
+    with pytest.raises(ValueError, match=r"must have the box's shape \(4,\); the shape is \(2, 3\)"):
+        Box(shape=(4,)).to_modes(np.zeros((2, 3)))
     with pytest.raises(ValueError, match="each at least 2"):
         Box(shape=(1,))
     with pytest.raises(ValueError, match="shape must be"):

@@ -6,14 +6,14 @@ import mpmath as mp
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from diffmath.pde import Box, RenormalizedFlow
 from paper_figures import figure7
 from paper_figures.run import Profile, Run
 from tests import laws
-from tests.strategies import spectra
+from tests.strategies import boxes, spectra
 
 BOX = Box(shape=(64,))
 FLOW = RenormalizedFlow(BOX)
@@ -206,19 +206,285 @@ def test_growth_rate():
     assert math.log(b / small) / t == pytest.approx(FLOW.growth_rate(2, 5), rel=1e-3)
 
 
-def test_dataset(tmp_path):
-    """Any times in their order, coordinates, units; through a file and back."""
-    u_0 = grid([1.0, 0.5])
-    ds = FLOW.solve(u_0, [0.3, 0.0])
+def test_a_steady_state_from_the_grid_and_from_modes():
+    """From the grid's rounded values state k is lost when (mu_k - mu_1) t passes 32; from amplitudes never."""
+    k = 5
+    from_modes = FLOW.solve_modes({k: 1.0}, [0.0, 1.0, 1e4, math.inf])
+    np.testing.assert_array_equal(from_modes.energy_fraction.sel(k_x=k), 1)
+    np.testing.assert_allclose(from_modes.u, np.broadcast_to(from_modes.u[0], (4, 64)), rtol=0, atol=1e-15)
+    kept, lost = np.array([20, 45]) / FLOW.growth_rate(k, 1)
+    from_grid = FLOW.solve(FLOW.steady_state(k), [kept, lost])
+    assert from_grid.energy_fraction.sel(k_x=k).values[0] > 0.999
+    assert from_grid.energy_fraction.sel(k_x=k).values[1] < 0.001
+
+
+def test_energy_of_a_step_is_2_log_2_of_the_differences():
+    """It grows with the resolution, for both; with one C the solutions agree in scale too."""
+    energies = []
+    for n in (512, 1024):
+        box = Box(shape=(n,))
+        flow, u_0 = RenormalizedFlow(box), np.where(box.coordinates[0] < 0.5, -1.0, 1.0)
+        spectral = flow.solve(u_0, 0.01)
+        energies.append([spectral.energy.item(), flow.solve(u_0, 0.0, "finite-difference").energy.item()])
+    noise = np.random.default_rng(0).standard_normal(1 << 16)
+    of_noise = RenormalizedFlow(Box(noise.shape))
+    spectral_noise, difference_noise = (
+        of_noise.solve(noise, 0.0, m).energy.item() for m in ("spectral", "finite-difference")
+    )
+    assert spectral_noise / difference_noise == pytest.approx(math.pi**2 / 6, rel=0.02)  # 5 sigma is 0.015
+    energies = np.array(energies)
+    np.testing.assert_allclose(energies[1] / energies[0], 2, rtol=1e-2)
+    np.testing.assert_allclose(energies[:, 0] / energies[:, 1], 2 * math.log(2), rtol=1e-4)
+    u, scaled = spectral.u, flow.solve(u_0, 0.01, C=3.0)
+    np.testing.assert_allclose(scaled.energy, 3, rtol=1e-14)
+    np.testing.assert_allclose(scaled.u, u * math.sqrt(3 / spectral.energy.item()), rtol=1e-12, atol=1e-14)
+    differences = flow.solve(u_0, 0.01, "finite-difference", C=3.0)
+    np.testing.assert_allclose(differences.energy, 3, rtol=1e-12)
+    np.testing.assert_allclose(differences.u, scaled.u, atol=2e-3)
+
+
+FUNCTIONALS = ["gradient", "value", "laplacian", "total_variation", lambda u: float(np.abs(u).max())]
+
+
+@pytest.mark.parametrize("preserve", FUNCTIONALS, ids=lambda p: p if isinstance(p, str) else "callable")
+@pytest.mark.parametrize("method", ["spectral", "finite-difference"])
+def test_any_functional_is_preserved(preserve, method):
+    """And the multiplier is -d/dt log N of the heat flow, here seen in the mean, which grows by it alone."""
+    flow = RenormalizedFlow(BOX, preserve)
+    u_0 = 0.1 + grid([0.4, 0.7, -0.2, 0.1])
+    dt, t = 1e-5, 0.01
+    ds = flow.solve(u_0, [0.0, t - dt, t, t + dt, 0.2], method, mean="keep")
+    np.testing.assert_allclose(ds.preserved, ds.preserved[0], rtol=1e-12)
+    growth = np.log(ds.u.mean("x").values)
+    rate = (growth[3] - growth[1]) / (2 * dt)
+    # Central differences in time; for finite differences steps of the second order that are not the same ones.
+    assert rate == pytest.approx(ds.multiplier.values[2], rel=1e-5 if method == "spectral" else 2e-2)
+    for mean in ("keep", "project"):
+        scaled = flow.solve(u_0, t, method, mean=mean, C=2.0)
+        np.testing.assert_allclose(scaled.preserved, 2.0, rtol=1e-12)
+
+
+def test_the_total_variation_is_the_true_one():
+    """Of a monotone function it is the difference of its ends, from which the flow starts and at which it stays."""
+    box = Box(shape=(400,))
+    flow = RenormalizedFlow(box, "total_variation")
+    c = np.zeros(400)
+    c[1] = 1.0
+    c[3] = 0.05  # monotone: 9 * 0.05 < 1
+    ends = 2 * math.sqrt(2) * (c[1] + c[3])
+    ds = flow.solve_modes(c, [0.0, 0.05, 1.0])
+    np.testing.assert_allclose(ds.preserved, ds.preserved[0], rtol=1e-13)
+    np.testing.assert_allclose(ds.preserved, ends, rtol=1e-5)  # the midpoint rule of 400 cells: (3 pi h)^2 / 24
+    # mu_1 at last; before, the rate at which the ends of the heat flow approach each other.
+    v = math.sqrt(2) * c[[1, 3]] * np.exp(-np.array([1, 9]) * math.pi**2 * 0.05)
+    mu = np.array([1, 9]) * math.pi**2
+    np.testing.assert_allclose(ds.multiplier[1:], [(mu * v).sum() / v.sum(), mu[0]], rtol=1e-5)
+    plane = Box(shape=(40, 40))  # |grad u| of a function of x + y is sqrt 2 of its slope along x
+    ds = RenormalizedFlow(plane, "total_variation").solve_modes({(1, 0): 1.0, (0, 1): 1.0}, 0.0)
+    x, y = np.meshgrid(*[np.linspace(0, 1, 1000, endpoint=False) + 5e-4] * 2, indexing="ij")
+    expected = np.hypot(np.sin(math.pi * x), np.sin(math.pi * y)).mean() * math.sqrt(2) * math.pi
+    assert ds.preserved.item() == pytest.approx(expected, rel=1e-3)
+
+
+@given(spectra(6), spectra(6), st.floats(0, 0.3))
+def test_products(first, second, t):
+    """The heat flow of f(x) g(y) is the product of theirs, and so is the flow that keeps the L2 norm."""
+    plane, line = Box(shape=(8, 8), lengths=(1.0, 2.0)), Box(shape=(8,), lengths=(2.0,))
+    f, g = np.zeros(8), np.zeros(8)
+    f[1 : len(first) + 1], g[1 : len(second) + 1] = first, second
+
+    def flow(box, c):
+        return RenormalizedFlow(box, "value").solve_modes(c, t).amplitude.values[0]
+
+    product = np.multiply.outer(flow(Box(shape=(8,)), f), flow(line, g))
+    laws.close(flow(plane, np.multiply.outer(f, g)), product, ulps=32, scale=abs(product).max())
+
+
+def test_one_dimension_in_two():
+    """A function of x alone stays one, and follows the flow on the interval."""
+    u_0 = grid([0.4, 0.7, -0.2])
+    line = FLOW.solve(u_0, [0.0, 0.01, 1.0])
+    plane = RenormalizedFlow(Box(shape=(64, 5))).solve(np.repeat(u_0[:, None], 5, axis=1), [0.0, 0.01, 1.0])
+    np.testing.assert_allclose(plane.u, np.repeat(line.u.values[..., None], 5, axis=2), atol=1e-13)
+    np.testing.assert_allclose(plane.multiplier, line.multiplier, rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["spectral", "finite-difference"])
+def test_batches(method):
+    """Leading dimensions stay, with their names and coordinates; float32 comes back as float32."""
+    u_0 = np.stack([grid([1.0, 0.5]), grid([0.2, -0.4, 0.3])])
+    times = [0.3, 0.0, 0.01]
+    each = [FLOW.solve(u, times, method) for u in u_0]
+    ds = FLOW.solve(u_0, times, method)
+    assert ds.u.dims == ("batch", "time", "x")
+    assert ds.energy_fraction.dims == ("batch", "time", "k_x")
+    for i, one in enumerate(each):
+        np.testing.assert_allclose(ds.u[i], one.u, rtol=0, atol=1e-14)
+        np.testing.assert_allclose(ds.multiplier[i], one.multiplier, rtol=1e-13)
+    named = xr.DataArray(u_0.astype(np.float32), dims=("member", "x"), coords={"member": ["a", "b"]})
+    ds32 = FLOW.solve(named, times, method)
+    assert ds32.u.dims == ("member", "time", "x")
+    assert list(ds32.member.values) == ["a", "b"]
+    assert ds32.u.dtype == np.float32
+    assert ds32.multiplier.dtype == np.float64
+    np.testing.assert_allclose(ds32.u.values, ds.u.values, atol=1e-5)
+    assert FLOW.solve(u_0.reshape(2, 1, 64), 0.1, method).u.dims == ("batch_1", "batch_2", "time", "x")
+
+
+@settings(max_examples=100)  # of up to 9 x 9 x 9 cells at eight times
+@given(boxes(), st.integers(1, 3), st.integers(0, 2**32 - 1), st.sampled_from(["gradient", "value", "laplacian"]))
+@example(Box((300,)), 1, 0, "gradient")
+@example(Box((70, 40), (3.0, 1.0)), 2, 0, "gradient")
+@example(Box((5, 5)), 1, 0, "gradient")
+def test_evolve_is_the_bare_solution(box, n_batch, seed, preserve):
+    """What `solve` gives as u, in fewer passes: to a few roundings of each state's size, at all times in any order."""
+    rng = np.random.default_rng(seed)
+    u_0 = rng.standard_normal((n_batch, *box.shape))
+    times = np.append(0, max(box.lengths) ** 2 * 10.0 ** rng.uniform(-6, 3, 7))
+    rng.shuffle(times)
+    flow = RenormalizedFlow(box, preserve)
+    expected = flow.solve(u_0, times).u.values
+    for got, want in zip(
+        flow.evolve(u_0, times).reshape(-1, *box.shape), expected.reshape(-1, *box.shape), strict=True
+    ):
+        laws.close(got, want, ulps=12, scale=np.abs(want).max())
+    np.testing.assert_allclose(flow.evolve(u_0, times, C=2.0), flow.solve(u_0, times, C=2.0).u, rtol=0, atol=1e-12)
+
+
+def test_evolve_where_it_must_take_care():
+    """A lowest mode that is small or absent, a kept mean, time backwards and at infinity, extreme sizes, float32."""
+    u_0 = np.stack([grid([1.0, 0.5]), grid([0.2, -0.4, 0.3])])
+    absent = np.zeros(64)
+    absent[[3, 9]] = 1.0
+    for u, times, options in (
+        (u_0, [0.1, -1e-4, 0.0], {"mean": "keep", "C": 2.0}),
+        (u_0, [0.1, -1e-4], {}),
+        (u_0, [math.inf, 0.1], {}),
+        (BOX.to_grid(absent), [0.001, 0.0], {}),
+        (1e-140 * u_0, [0.1], {}),
+        (1e140 * u_0, [0.1], {}),
+    ):
+        expected = FLOW.solve(u, times, **options).u.values
+        np.testing.assert_array_equal(FLOW.evolve(u, times, **options), expected)
+    assert FLOW.evolve(u_0[0].astype(np.float32), 0.1).dtype == np.float32
+    assert FLOW.evolve(u_0[0], 0.1).shape == (1, 64)
+    kept = u_0.copy()
+    FLOW.evolve(u_0, [0.0, 0.1])
+    np.testing.assert_array_equal(u_0, kept)
+
+
+@pytest.mark.parametrize("size", [1e-140, 1e140])
+def test_very_small_and_large(size):
+    """Anything whose energy is a float64 number is solved; the rest is refused."""
+    base = FLOW.solve(grid([1.0, 0.5]), [0.0, 0.1])
+    ds = FLOW.solve(size * grid([1.0, 0.5]), [0.0, 0.1])
+    np.testing.assert_allclose(ds.u.values / size, base.u, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(ds.energy / size**2, base.energy, rtol=1e-12)
+    with pytest.raises(OverflowError, match="must be a float64 number above"):
+        FLOW.solve(size * size * grid([1.0, 0.5]), 0.1)
+    length = size**0.4
+    long = Box(shape=(64,), lengths=(length,))
+    for solve in (
+        lambda box, t: RenormalizedFlow(box).solve(grid([1.0, 0.5]), [0.0, t]).u.values,
+        lambda box, t: RenormalizedFlow(box).evolve(grid([1.0, 0.5]), [0.0, t]),
+    ):
+        np.testing.assert_allclose(solve(long, 0.1 * length**2), solve(BOX, 0.1), atol=1e-12)
+    with pytest.raises(OverflowError, match="exceeds float32"):
+        FLOW.solve(grid([1.0, 0.5]).astype(np.float32), 0.1, C=1e90)
+
+
+@pytest.mark.parametrize("n_cells", [5_000, 1 << 15, 1 << 18])
+def test_evolve_on_fine_grids(n_cells):
+    """Where k^2 leaves few bits for the time, and every mode counts: as exact as `solve`, to some roundings."""
+    flow = RenormalizedFlow(Box((n_cells,)))
+    u_0 = np.random.default_rng(0).standard_normal(n_cells)
+    for octaves in (1.0, 30.0, 120.0):
+        t = octaves * math.log(2) / (math.pi * n_cells) ** 2
+        expected = flow.solve(u_0, t).u.values
+        # Transforms of so many values, and sums over as many, twice.
+        laws.close(flow.evolve(u_0, t), expected, ulps=50, scale=np.abs(expected).max())
+
+
+@pytest.mark.parametrize("short", [1e-3, 1e-6, 1e-8])
+def test_flat_boxes(short):
+    """A short, fine axis has long decayed when the long one has hardly begun; infinity is that of the slowest mode."""
+    flow = RenormalizedFlow(Box((8, 64), (1.0, short)))
+    line = RenormalizedFlow(Box((8,)))
+    u = line.solve_modes({1: 1.0, 2: 1.0}, [0.1, 1.0, math.inf])
+    plane = flow.solve_modes({(1, 0): 1.0, (2, 0): 1.0, (1, 5): 3.0}, [0.1, 1.0, math.inf], C=float(u.energy[0]))
+    np.testing.assert_allclose(plane.amplitude.values[..., 0], u.amplitude.values, rtol=1e-13, atol=1e-300)
+    np.testing.assert_allclose(plane.multiplier, u.multiplier, rtol=1e-13)
+    batch = np.zeros((2, 8, 64))
+    batch[0, 1, 0] = batch[0, 2, 0] = batch[1, 0, 1] = batch[1, 0, 2] = 1.0  # one slow, one fast
+    ds = flow.solve_modes(batch, [math.inf])
+    np.testing.assert_allclose(ds.energy_fraction[0, 0, 1, 0], 1, rtol=1e-14)
+    np.testing.assert_allclose(ds.energy_fraction[1, 0, 0, 1], 1, rtol=1e-14)
+
+
+def test_amplitudes_600_decades_apart():
+    ds = FLOW.solve_modes({1: 1e-300, 5: 1e300}, [0.0, 10.0], C=1.0)
+    np.testing.assert_allclose(ds.energy_fraction.sel(k_x=1), [0, 1], atol=1e-15)
+
+
+def test_named_dimensions():
+    """A DataArray is read by its names; what contradicts the domain, or the solution's own names, is refused."""
+    box = Box((6, 6))
+    flow = RenormalizedFlow(box)
+    x, y = box.coordinates
+    u_0 = xr.DataArray(np.random.default_rng(0).standard_normal((6, 6)), dims=("x", "y"), coords={"x": x, "y": y})
+    expected = flow.solve(u_0, 0.01).u
+    np.testing.assert_array_equal(expected, flow.solve(u_0.values, 0.01).u)
+    np.testing.assert_array_equal(flow.solve(u_0.transpose("y", "x"), 0.01).u, expected)
+    with pytest.raises(ValueError, match="the coordinates x of u_0 are not the domain's cell centres"):
+        flow.solve(u_0.assign_coords(x=x + 1), 0.01)
+    with pytest.raises(ValueError, match="u_0 has a dimension 'time' that the solution has too"):
+        flow.solve(expected, 0.01)
+    np.testing.assert_allclose(flow.solve(expected.isel(time=0), 0.0).u[0], expected[0], atol=1e-14)
+
+
+@pytest.mark.parametrize("method", ["spectral", "finite-difference"])
+def test_a_large_mean_does_not_drown_the_rest(method):
+    """Kept, it grows like exp(mu_1 t); the energy, the shares and the multiplier are those without it."""
+    u_0 = grid([1.0, 0.3])
+    for t in (1.0, 3.8, 6.0):
+        kept, without = (
+            FLOW.solve(0.25 * (mean == "keep") + u_0, t, method, mean=mean) for mean in ("keep", "project")
+        )
+        for name in ("energy", "multiplier", "energy_fraction"):
+            np.testing.assert_allclose(kept[name], without[name], rtol=1e-6, atol=1e-9)
+    value = RenormalizedFlow(BOX, "value").solve(0.25 + u_0, [1.0, 40.0, 1e4], mean="keep")
+    np.testing.assert_allclose(value.u[-1], math.sqrt(float(value.preserved[0])), rtol=1e-12)  # the mean wins
+
+
+@pytest.mark.parametrize("method", ["spectral", "finite-difference"])
+@pytest.mark.parametrize("shape", [(16,), (6, 8)])
+def test_dataset(method, shape, tmp_path):
+    """Any times in their order, coordinates, units, attributes; through a file and back."""
+    box = Box(shape=shape, lengths=(2.0,) * len(shape))
+    u_0 = np.random.default_rng(0).standard_normal((2, *shape))
+    u_0 -= u_0.mean(axis=tuple(range(1, u_0.ndim)), keepdims=True)
+    ds = RenormalizedFlow(box).solve(u_0, [0.3, 0.0], method)
     np.testing.assert_array_equal(ds.time, [0.3, 0.0])
-    np.testing.assert_array_equal(ds.x, BOX.coordinates[0])
-    np.testing.assert_allclose(ds.u.sel(time=0.0), u_0, atol=1e-14)
-    assert ds.attrs["preserve"] == "gradient"
+    np.testing.assert_array_equal(ds.x, box.coordinates[0])
+    np.testing.assert_allclose(ds.u.sel(time=0.0), u_0, atol=1e-13)
+    assert (ds.time.attrs["units"], ds.x.attrs["units"]) == ("length^2", "length")
+    assert ds.multiplier.attrs["units"] == "1 / length^2"
+    assert (ds.attrs["preserve"], ds.attrs["method"]) == ("gradient", method)
+    assert ds.attrs["mean"] == "project"
     assert "(22)" in ds.attrs["equation"]
-    assert ds.u.dtype == ds.multiplier.dtype == np.float64
+    assert "diffmath" in ds.attrs["versions"]
+    np.testing.assert_allclose(ds.energy_fraction.sum(axis=tuple(range(2, ds.energy_fraction.ndim))), 1, rtol=1e-13)
     ds.to_netcdf(tmp_path / "flow.nc")
     with xr.open_dataset(tmp_path / "flow.nc") as back:
         xr.testing.assert_identical(back.load(), ds)
+
+
+def test_functionals_that_cannot_be_preserved():
+    u_0 = grid([1.0, 0.5])
+    with pytest.raises(ValueError, match=r"must obey N\(a u\) = \|a\| N\(u\)"):
+        RenormalizedFlow(BOX, lambda u: float((u**2).sum())).solve(u_0, 0.1)
+    with pytest.raises(ValueError, match="must be positive and finite; it is 0.0"):
+        RenormalizedFlow(BOX, lambda u: 0.0).solve(u_0, 0.1)
 
 
 def test_bad_arguments():
@@ -227,20 +493,37 @@ def test_bad_arguments():
         FLOW.solve(np.full(64, 2.0), 1.0)
     with pytest.raises(ValueError, match=r"u_0\[3\] = nan"):
         FLOW.solve(np.where(np.arange(64) == 3, np.nan, u_0), 1.0)
-    with pytest.raises(ValueError, match=r"domain's shape \(64,\); its shape is \(63,\)"):
+    with pytest.raises(ValueError, match=r"domain's shape \(64,\) in its last axes; its shape is \(63,\)"):
         FLOW.solve(u_0[:-1], 1.0)
     with pytest.raises(TypeError, match="u_0 must be real numbers; the dtype is complex128"):
         FLOW.solve(u_0.astype(complex), 1.0)
-    with pytest.raises(ValueError, match="times must be finite"):
+    with pytest.raises(ValueError, match="times must be numbers"):
         FLOW.solve(u_0, [0.0, np.nan])
-    with pytest.raises(ValueError, match='method must be "spectral"'):
+    with pytest.raises(ValueError, match='method must be "spectral" or "finite-difference"'):
         FLOW.solve(u_0, 1.0, method="magic")
     with pytest.raises(ValueError, match='mean must be "project" or "keep"'):
         FLOW.solve(u_0, 1.0, mean="lose")
-    with pytest.raises(ValueError, match='preserve must be "gradient"'):
+    with pytest.raises(ValueError, match='preserve must be "gradient", "value"'):
         RenormalizedFlow(BOX, preserve="mass")
     for call in (lambda: FLOW.growth_rate(0, 1), lambda: FLOW.steady_state(0)):
         with pytest.raises(ValueError, match="k must not be the constant mode"):
             call()
-    with pytest.raises(ValueError, match="C must be positive"):
-        FLOW.steady_state(1, C=-1.0)
+    for call in (
+        lambda: FLOW.steady_state(1, C=-1.0),
+        lambda: FLOW.solve(u_0, 1.0, C=0.0),
+        lambda: FLOW.solve_modes({1: 1.0}, 1.0, C=math.inf),
+    ):
+        with pytest.raises(ValueError, match="C must be positive"):
+            call()
+    with pytest.raises(TypeError, match='"spectral" has no option dt'):
+        FLOW.solve(u_0, 1.0, dt=0.1)
+    with pytest.raises(ValueError, match=r"u_0\[1\] must not be constant"):
+        FLOW.solve(np.stack([u_0, np.ones(64)]), 1.0)
+    with pytest.raises(ValueError, match="c must not be constant: it has no other mode"):
+        FLOW.solve_modes({0: 1.0}, 1.0)
+    with pytest.raises(ValueError, match="at least one initial condition"):
+        FLOW.solve(np.zeros((0, 64)), 1.0)
+    with pytest.raises(ValueError, match="forward in time"):
+        FLOW.solve(u_0, -1.0, "finite-difference")
+    with pytest.raises(ValueError, match="times must be finite"):
+        FLOW.solve(u_0, math.inf, "finite-difference")

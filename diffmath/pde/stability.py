@@ -1,0 +1,221 @@
+r"""Eigenmode stability of the steady states, eq. (23), three ways.
+
+Theory: a small perturbation of the steady state :math:`A_k w_k` by mode j grows at the rate :math:`\mu_k - \mu_j`.
+Linear algebra: these are the eigenvalues of the linearisation of the right-hand side of (22) there,
+
+.. math:: J v = \Delta v + \lambda v + \frac{2}{C}\, u \int_\Omega \Delta u\, \Delta v\, dx ,
+
+found here from the right-hand side itself, without this formula. Its non-local term of rank one changes one of them:
+along :math:`w_k` itself the eigenvalue is :math:`2 \mu_k` rather than 0, since the constraint (21), with the number C
+put in, repels. Measurement: integrate the perturbed state with each solver, and fit the perturbation's growth.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from diffmath.pde.domain import Floats, Mode, axis_names
+from diffmath.pde.finite_difference import SCHEMES
+from diffmath.pde.functionals import power_of_mu
+
+if TYPE_CHECKING:
+    from diffmath.pde.flow import RenormalizedFlow
+
+__all__ = ["SOLVERS", "check_stability", "jacobian"]
+
+SOLVERS = ("spectral", *SCHEMES, "solve_ivp")
+MOST_CELLS = 2048
+STEP = {1: 1e-3, 2: 0.04, 4: 0.3}  # dt (m_j + m_k) at which a scheme of that order is wrong by less than 5e-4
+N_TIMES = 9
+NEUTRAL = 1e-6  # of mu_k
+AGREES = 1e-3  # of a rate
+
+
+def jacobian(flow: RenormalizedFlow, u: Floats, mu: Floats) -> Floats:
+    r"""The linearisation of the right-hand side of (22) at a state, on the grid.
+
+    Column by column as the derivative of :math:`F(u) = \Delta u + u\, N'(\Delta u) / C`, by a step into the complex
+    plane: exact to rounding, as F is a polynomial and nothing is subtracted.
+
+    Parameters
+    ----------
+    flow : RenormalizedFlow
+        Preserving a sum over modes.
+    u : array of float, the domain's shape
+    mu : array of float, the domain's shape
+        The eigenvalues of the operator in the place of the Laplacian: `Box.eigenvalues` or `Box.discrete_eigenvalues`.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n_cells, n_cells), float64
+
+    Raises
+    ------
+    ValueError
+        If the flow preserves no sum over modes, or the domain has more than 2048 cells.
+    """
+    domain, s = flow.domain, power_of_mu(flow.preserve)
+    n = math.prod(domain.shape)
+    if s is None:
+        raise ValueError('stability is checked for preserve = "gradient", "value" and "laplacian"')
+    if n > MOST_CELLS:
+        raise ValueError(f"stability is checked by dense matrices, on at most {MOST_CELLS} cells; the domain has {n}")
+    h = 1e-30 * np.abs(u).max()
+    bumped = u + 1j * h * np.eye(n).reshape(n, *domain.shape)
+    c = domain.to_modes(bumped)
+    C = float((mu**s * domain.to_modes(u) ** 2).sum())
+    multiplier = (mu ** (s + 1) * c**2).sum(axis=domain.axes, keepdims=True) / C
+    right_side = domain.to_grid(-mu * c) + multiplier * bumped
+    return np.asarray(right_side.imag / h).reshape(n, n).T
+
+
+def check_stability(
+    flow: RenormalizedFlow,
+    k: Mode,
+    n_modes: int | None = None,
+    *,
+    solvers: Sequence[str] = SOLVERS,
+    perturbation: float = 1e-6,
+) -> xr.Dataset:
+    r"""Eq. (23) checked: theory, eigenvalues of the linearisation, and measured growth.
+
+    Parameters
+    ----------
+    flow : RenormalizedFlow
+        Preserving the gradient, the value or the Laplacian, on at most 2048 cells.
+    k : int, or tuple of int in several dimensions
+        The mode number of the steady state.
+    n_modes : int, optional
+        The number of perturbing modes j, those of the lowest eigenvalues, the mean first; those up to twice k (in one
+        dimension; in several, the 16 lowest) unless given.
+    solvers : sequence of str
+        Among "spectral" and the integrators of `diffmath.pde.finite_difference`; all unless given.
+    perturbation : float
+        The amplitude of the perturbation relative to the steady state's, in [1e-10, 1e-3]: below, it is lost in the
+        rounding of the state.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over the perturbing modes (``mode``) and the solvers (``solver``): ``theory`` and ``theory_discrete`` (mode),
+        :math:`\mu_k - \mu_j` for the Laplacian and the difference Laplacian; ``jacobian`` and ``jacobian_discrete``
+        (mode), eigenvalues of the linearised equation; ``measured`` (solver, mode), the fitted rates, and ``expected``
+        (solver, mode), the theory of each solver's own Laplacian; ``verdict`` (mode): "unstable", "stable" or
+        "neutral" if theory, eigenvalues and measurements have one sign and the measured rates are within 1e-3 of those
+        expected, else "disagreement". At j = k there is no rate to measure (NaN): such a perturbation leaves the
+        constraint, which the solvers hold.
+
+    Raises
+    ------
+    ValueError
+        If k is the constant mode, an argument is out of range, or the flow preserves no sum over modes.
+    TypeError
+        If k is no mode number.
+    """
+    domain = flow.domain
+    numbers = domain.mode(k)
+    flow.growth_rate(k, k)  # refuses the constant mode
+    if not 1e-10 <= perturbation <= 1e-3:
+        raise ValueError(f"perturbation must lie in [1e-10, 1e-3]; it is {perturbation}")
+    if unknown := [s for s in solvers if s not in SOLVERS]:
+        raise ValueError(f"solvers must be among {', '.join(SOLVERS)}; {unknown[0]!r} is not")
+    n_cells = math.prod(domain.shape)
+    if not solvers:
+        raise ValueError("solvers must name at least one")
+    if n_modes is None:
+        n_modes = 2 * numbers[0] + 1 if domain.ndim == 1 else 16
+    n_modes = min(operator.index(n_modes), n_cells)
+    if n_modes < 1:
+        raise ValueError(f"n_modes must be at least 1; it is {n_modes}")
+
+    order = np.argsort(domain.eigenvalues, axis=None, kind="stable")[:n_modes]
+    modes = [tuple(int(i) for i in np.unravel_index(flat, domain.shape)) for flat in order]
+    rates = {name: _theory_and_jacobian(flow, numbers, mu) for name, mu in _operators(flow).items()}
+    theory = {name: pair[0].ravel()[order] for name, pair in rates.items()}
+    expected = np.stack([theory["spectral" if solver == "spectral" else "discrete"] for solver in solvers])
+    measured = np.array([[_measure(flow, numbers, j, solver, perturbation) for j in modes] for solver in solvers])
+    seen = np.array([theory["spectral"], *(pair[1].ravel()[order] for pair in rates.values()), *measured])
+    signs = np.sign(np.where(np.abs(seen) < NEUTRAL * domain.eigenvalue(numbers), 0, seen))
+    agrees: Any = (np.abs(measured - expected) <= AGREES * np.abs(expected) + NEUTRAL * domain.eigenvalue(numbers)).all(
+        axis=0
+    )
+    verdict = [
+        "fixed by the constraint"
+        if j == numbers
+        else "disagreement"
+        if (column != column[0]).any() or not same
+        else "unstable"
+        if column[0] > 0
+        else "neutral"
+        if column[0] == 0
+        else "stable"
+        for j, column, same in zip(modes, signs.T, agrees, strict=True)
+    ]
+    per_time = {"units": "1 / length^2"}
+    names = axis_names(domain)[0]
+    return xr.Dataset(
+        {
+            "theory": ("mode", theory["spectral"], {"long_name": "mu_k - mu_j", **per_time}),
+            "jacobian": ("mode", rates["spectral"][1].ravel()[order], per_time),
+            "theory_discrete": ("mode", theory["discrete"], per_time),
+            "jacobian_discrete": ("mode", rates["discrete"][1].ravel()[order], per_time),
+            "expected": (("solver", "mode"), expected, per_time),
+            "measured": (("solver", "mode"), measured, per_time),
+            "verdict": ("mode", verdict),
+        },
+        {
+            "solver": list(solvers),
+            **{f"j_{a}": ("mode", [j[d] for j in modes]) for d, a in enumerate(names)},
+        },
+        {"equation": "Higham, Higham and Grindrod, eq. (23)", "k": str(k), "perturbation": perturbation},
+    )
+
+
+def _operators(flow: RenormalizedFlow) -> dict[str, Floats]:
+    return {"spectral": flow.domain.eigenvalues, "discrete": flow.domain.discrete_eigenvalues}
+
+
+def _theory_and_jacobian(flow: RenormalizedFlow, k: tuple[int, ...], mu: Floats) -> tuple[Floats, Floats]:
+    """The rates of all modes, by eq. (23) and as eigenvalues of the Jacobian, in the shape of the domain.
+
+    The eigenvalues are sorted as the theory's are, so that multiple ones need no eigenvectors; that of w_k is 2 mu_k.
+    """
+    theory = mu[k] - mu
+    sorted_as = theory.copy()
+    sorted_as[k] = 2 * mu[k]
+    values = np.sort(np.linalg.eigvals(jacobian(flow, flow.steady_state(k), mu)).real)
+    result = np.empty(theory.size)
+    result[np.argsort(sorted_as, axis=None, kind="stable")] = values
+    return theory, result.reshape(theory.shape)
+
+
+def _measure(flow: RenormalizedFlow, k: tuple[int, ...], j: tuple[int, ...], solver: str, size: float) -> float:
+    """The rate at which a perturbation by mode j grows, from the slope of its logarithm."""
+    if j == k:
+        return math.nan
+    domain = flow.domain
+    mu = _operators(flow)["spectral" if solver == "spectral" else "discrete"]
+    # As long as the perturbation takes to change e-fold, but not so long that rounding in lower modes grows.
+    times = np.linspace(0, min(1 / max(abs(mu[k] - mu[j]), 1e-3 * mu[k]), 10 / mu[k]), N_TIMES)
+    c = np.zeros(domain.shape)
+    c[k], c[j] = 1.0, size
+    if solver == "spectral":
+        b = flow.solve_modes(c, times, mean="keep").amplitude.values
+    else:
+        options: dict[str, Any] = {"integrator": solver}
+        if solver == "solve_ivp":
+            options |= {"rtol": 1e-10, "atol": 1e-6 * size}
+        else:
+            scheme = SCHEMES[solver]
+            options["dt"] = min(STEP[scheme.order] / (mu[j] + mu[k]), 0.5 * scheme.bound_on(domain))
+        u = flow.solve(domain.to_grid(c), times, "finite-difference", mean="keep", **options).u.values
+        b = domain.to_modes(u)
+    # The ratio to mode k, whose amplitude the constraint changes by the square of the perturbation.
+    slope = np.polynomial.Polynomial.fit(times, np.log(np.abs(b[:, *j] / b[:, *k])), 1).convert().coef[1]
+    return float(slope)
