@@ -41,7 +41,7 @@ def test_readme():
     """Its Python examples run, one after the other, and say what they print."""
     text = (ROOT / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names = {}
     for block in blocks:
         exec(block, names)
@@ -50,7 +50,10 @@ def test_readme():
     assert names["ds"].multiplier[-1] == pytest.approx(3.141592653589793**2)
 
 
-@pytest.mark.parametrize("module", ["diffmath.schedule", "diffmath.pde.domain", "diffmath.ddpm.unet"])
+@pytest.mark.parametrize(
+    "module",
+    ["diffmath.schedule", "diffmath.pde.domain", "diffmath.pde.flow", "diffmath.pde.initial", "diffmath.ddpm.unet"],
+)
 def test_docstrings(module):
     results = doctest.testmod(importlib.import_module(module))
     assert results.attempted > 0

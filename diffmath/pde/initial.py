@@ -1,0 +1,137 @@
+"""Initial conditions by name or by expression: cell averages, noise from a seed, and sums of eigenfunctions."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+from diffmath.pde.domain import Box, Floats
+
+__all__ = ["INITIAL_CONDITIONS", "bump", "modes_from", "noise", "random_modes", "step"]
+
+NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+TERM = re.compile(rf"\s*(?P<sign>[+-]?)\s*(?:(?P<factor>{NUMBER})\s*\*?\s*)?w_?(?P<k>\d+(?:,\d+)*)")
+
+
+def step(domain: Box, position: float = 0.4) -> Floats:
+    """The cell averages of a step from -1 to 1 along the first axis.
+
+    The averages, not the values at the cell centres: they make the step lie where it should within its cell. Its
+    gradient energy grows in proportion to the resolution, as the step itself has none that is finite.
+
+    Parameters
+    ----------
+    domain : Box
+    position : float
+        Where the step is, as a fraction of the first length, in (0, 1).
+
+    Returns
+    -------
+    numpy.ndarray, float64, the domain's shape
+
+    Raises
+    ------
+    ValueError
+        If the position is out of range.
+    """
+    if not 0 < position < 1:
+        raise ValueError(f"position must lie in (0, 1); it is {position}")
+    n = domain.shape[0]
+    before = np.clip(position * n - np.arange(n), 0, 1)  # the part of each cell that lies before the step
+    return _along_first(domain, 1 - 2 * before)
+
+
+def bump(domain: Box, position: float = 0.3, width: float = 0.1) -> Floats:
+    r"""The smooth bump :math:`\exp(-|x - p|^2 / (2 w^2))`, at one fraction of every length; w in that unit too.
+
+    Parameters
+    ----------
+    domain : Box
+    position, width : float
+        Fractions of the lengths; the width is positive.
+
+    Returns
+    -------
+    numpy.ndarray, float64, the domain's shape
+
+    Raises
+    ------
+    ValueError
+        If the width is not positive, or one of them is not finite.
+    """
+    if not (0 < width < math.inf and math.isfinite(position)):
+        raise ValueError(f"width must be positive and finite, the position finite; they are {width} and {position}")
+    u = np.ones(domain.shape)
+    for axis, n in enumerate(domain.shape):
+        factor = np.exp(-((((np.arange(n) + 0.5) / n - position) / width) ** 2) / 2)
+        u *= factor.reshape([-1 if a == axis else 1 for a in range(domain.ndim)])
+    return u
+
+
+def noise(domain: Box, rng: np.random.Generator) -> Floats:
+    """Independent standard Gaussian numbers in the cells: float64 of the domain's shape."""
+    return rng.standard_normal(domain.shape)
+
+
+def random_modes(domain: Box, rng: np.random.Generator) -> Floats:
+    """Gaussian amplitudes of all modes, scaled so that their shares in the energy (21) are alike on average."""
+    c = rng.standard_normal(domain.shape)
+    c.flat[0] = 0.0
+    c.flat[1:] /= np.sqrt(domain.eigenvalues.flat[1:] * (c.size - 1))
+    return domain.to_grid(c)
+
+
+INITIAL_CONDITIONS: dict[str, Callable[[Box, np.random.Generator], Floats]] = {
+    "step": lambda domain, rng: step(domain),
+    "bump": lambda domain, rng: bump(domain),
+    "noise": noise,
+    "modes": random_modes,
+}
+"""What ``python -m diffmath flow`` knows by name: functions of a domain and a random generator."""
+
+
+def modes_from(expression: str) -> dict[tuple[int, ...], float]:
+    """The amplitudes in a sum of eigenfunctions.
+
+    Parameters
+    ----------
+    expression : str
+        Such as ``"w5 + 1e-4 w2 - 3*w1"``; in several dimensions ``"w1,0 + 0.5 w0,2"``.
+
+    Returns
+    -------
+    dict of tuple of int to float
+        Mode numbers and amplitudes, for `RenormalizedFlow.solve_modes`.
+
+    Raises
+    ------
+    ValueError
+        If it is no such sum.
+
+    Examples
+    --------
+    >>> modes_from("w5 + 1e-4 w2 - 3*w1")
+    {(5,): 1.0, (2,): 0.0001, (1,): -3.0}
+    """
+    modes: dict[tuple[int, ...], float] = {}
+    place = 0
+    while place < len(expression.rstrip()):
+        term = TERM.match(expression, place)
+        if term is None or (place > 0 and not term["sign"]):
+            raise ValueError(
+                f'expected a sum of eigenfunctions such as "w5 + 1e-4 w2"; {expression!r} is not from {place} on'
+            )
+        k = tuple(int(i) for i in term["k"].split(","))
+        size = float(term["factor"] or 1)
+        modes[k] = modes.get(k, 0.0) + math.copysign(size, -1 if term["sign"] == "-" else 1)
+        place = term.end()
+    if not modes or len({len(k) for k in modes}) > 1:
+        raise ValueError(f"expected eigenfunctions of one dimension; got {expression!r}")
+    return modes
+
+
+def _along_first(domain: Box, values: Floats) -> Floats:
+    return np.broadcast_to(values.reshape(-1, *[1] * (domain.ndim - 1)), domain.shape).copy()
