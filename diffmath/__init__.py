@@ -8,9 +8,11 @@ documentation are the paper's.
 matplotlib is loaded before it is needed.
 
 ``diffmath.schedule``  the forward process and its Gaussian algebra, eqs. (2)-(9), (15)-(19)
+``diffmath.gaussian``  Gaussians by general rules, eqs. (1), (10)-(14)
 ``diffmath.data``      MNIST
 ``diffmath.ddpm``      the denoising diffusion model, Algorithms 1 and 2 (loads torch)
 ``diffmath.pde``       the gradient-norm-preserving heat flow, eqs. (20)-(23)
+``diffmath.verification``  every equation checked by other means
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_ROOMS = ("data", "ddpm", "pde", "schedule")
+_ROOMS = ("data", "ddpm", "gaussian", "pde", "schedule", "verification")
 __all__ = ["__version__", *_ROOMS]
 
 

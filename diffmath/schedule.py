@@ -308,7 +308,7 @@ class VarianceSchedule:
         t_, s_ = self._times(t, s)
         zero = np.zeros_like(t_)
         variance_ts, variance_s, variance_t = (self._transition(a, b)[1] for a, b in ((t_, s_), (s_, zero), (t_, zero)))
-        return _as(t, variance_ts * variance_s / variance_t)
+        return _as(t, variance_ts * (variance_s / variance_t))  # a quotient in [0, 1]: the product might underflow
 
     def posterior_mean(self, x_t: Array, x_0: Array, t: Times, s: Times | None = None) -> Array:
         r"""Eq. (16): the mean of :math:`p(x_s | x_t, x_0)`.

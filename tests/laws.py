@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.integrate import quad
 
 EPS = np.finfo(np.float64).eps
 
@@ -18,6 +19,34 @@ def close(actual, expected, *, ulps, scale=0.0):
 def variances_add(signal, noise, total=1.0, *, ulps=8):
     """The variance of a sum of independent terms is the sum of their variances."""
     close(np.asarray(signal) + np.asarray(noise), total, ulps=ulps)
+
+
+def normalised(density, centre, width, *, atol):
+    """A density on the line has mass 1 and, by the quadrature of its moments, this mean and standard deviation."""
+
+    def moment(power):
+        return quad(
+            lambda u: u**power * width * float(density(centre + width * u)), -12, 12, epsabs=atol / 10, epsrel=1e-13
+        )[0]
+
+    np.testing.assert_allclose([moment(0), moment(1), moment(2)], [1, 0, 1], rtol=0, atol=atol)
+
+
+def composes(transition, r, s, t, *, ulps):
+    """Two transitions of a Markov chain are one: amplitudes multiply, variances add.
+
+    ``transition(t, s)`` gives the squared amplitude and the variance from s to t.
+    """
+    (alpha_ts, variance_ts), (alpha_sr, variance_sr) = transition(t, s), transition(s, r)
+    alpha_tr, variance_tr = transition(t, r)
+    close(alpha_ts * alpha_sr, alpha_tr, ulps=ulps + 4 * abs(np.log(alpha_tr)), scale=1e-290)
+    variances_add(alpha_ts * variance_sr, variance_ts, variance_tr, ulps=ulps)
+
+
+def semigroup(evolve, u_0, t_1, t_2, *, ulps):
+    """Two short flows are one long one: ``evolve(u, t)``."""
+    expected = evolve(u_0, t_1 + t_2)
+    close(evolve(evolve(u_0, t_1), t_2), expected, ulps=ulps, scale=np.abs(expected).max())
 
 
 def conserved(values, *, ulps):

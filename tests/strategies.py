@@ -10,22 +10,26 @@ from diffmath.pde import Box
 from diffmath.schedule import VarianceSchedule
 
 MAX_STEPS = 200
+LONG = VarianceSchedule.linear(4000, 1e-5, 2.5e-3)  # the paper's range of times, eight times as fine
 
 
 @st.composite
 def schedules(draw, max_steps=MAX_STEPS):
-    """Linear, cosine and adversarial schedules: tiny betas, betas near 1, equal ones, T = 1."""
-    kind = draw(st.sampled_from(["linear", "cosine", "equal", "any"]))
+    """Linear, cosine and adversarial schedules: tiny betas, betas near 1, equal ones, T = 1, T = 4000."""
+    kind = draw(st.sampled_from(["linear", "cosine", "equal", "any", "long"]))
     n_steps = draw(st.integers(1, max_steps))
-    if kind == "linear":
+    if kind == "long" and max_steps >= MAX_STEPS:
+        return LONG
+    if kind in ("linear", "long"):
         low = draw(st.floats(1e-8, 0.05))
         return VarianceSchedule.linear(n_steps, low, draw(st.floats(low, 0.3)))
     if kind == "cosine":
         return VarianceSchedule.cosine(n_steps)
-    one_beta = st.floats(1e-12, 0.9)
+    one_beta = st.one_of(st.floats(1e-12, 0.9), st.floats(1e-300, 1e-12), st.floats(0.9, 1 - 1e-9))
     if kind == "equal":
-        return VarianceSchedule([draw(one_beta)] * n_steps)
-    n_steps = min(n_steps, 30)
+        beta = draw(one_beta)
+        return VarianceSchedule([beta] * (n_steps if beta < 0.9 else min(n_steps, 9)))
+    n_steps = min(n_steps, 9)
     return VarianceSchedule(draw(st.lists(one_beta, min_size=n_steps, max_size=n_steps)))
 
 

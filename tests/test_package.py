@@ -27,6 +27,7 @@ def loaded_by(statement):
         ("import diffmath", {"torch", "matplotlib", "numpy", "scipy"}),
         ("import diffmath; diffmath.pde", {"torch", "matplotlib", "diffmath.ddpm"}),
         ("import diffmath.pde", {"torch", "matplotlib", "diffmath.ddpm"}),
+        ("import diffmath.gaussian", {"torch", "matplotlib", "scipy", "diffmath.ddpm", "diffmath.pde"}),
         ("import diffmath.schedule", {"torch", "matplotlib", "scipy", "diffmath.ddpm", "diffmath.pde"}),
         ("import diffmath.data", {"torch", "matplotlib", "mlxtend", "diffmath.ddpm", "diffmath.pde"}),
         ("import diffmath.ddpm", {"matplotlib", "diffmath.pde", "paper_figures"}),
@@ -52,7 +53,14 @@ def test_readme():
 
 @pytest.mark.parametrize(
     "module",
-    ["diffmath.schedule", "diffmath.pde.domain", "diffmath.pde.flow", "diffmath.pde.initial", "diffmath.ddpm.unet"],
+    [
+        "diffmath.gaussian",
+        "diffmath.schedule",
+        "diffmath.pde.domain",
+        "diffmath.pde.flow",
+        "diffmath.pde.initial",
+        "diffmath.ddpm.unet",
+    ],
 )
 def test_docstrings(module):
     results = doctest.testmod(importlib.import_module(module))

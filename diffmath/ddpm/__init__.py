@@ -1,8 +1,9 @@
-"""The paper's denoising diffusion model: the network, Algorithm 1 (`train`) and Algorithm 2 (`sample`)."""
+"""The denoising diffusion model: the network, Algorithm 1 (`train`), Algorithm 2 (`sample`), exact denoisers."""
 
 from diffmath.ddpm._environment import choose_device
 from diffmath.ddpm.checkpoints import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from diffmath.ddpm.classifier import Classifier, classify, load_classifier, save_classifier, train_classifier
+from diffmath.ddpm.denoisers import gaussian_denoiser, mixture_denoiser, points_denoiser
 from diffmath.ddpm.sampling import sample
 from diffmath.ddpm.training import TrainingDivergedError, TrainingResult, train
 from diffmath.ddpm.unet import UNet
@@ -16,8 +17,11 @@ __all__ = [
     "UNet",
     "choose_device",
     "classify",
+    "gaussian_denoiser",
     "load_checkpoint",
     "load_classifier",
+    "mixture_denoiser",
+    "points_denoiser",
     "sample",
     "save_checkpoint",
     "save_classifier",

@@ -22,7 +22,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
         If the device is unknown or not available here.
     """
     if device is None:
-        if torch.cuda.is_available():
+        if torch.cuda.is_available():  # pragma: no cover (needs a GPU)
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
@@ -35,7 +35,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
     """bfloat16 where the device has instructions for it, else None: no autocast."""
-    if device.type == "cuda":
+    if device.type == "cuda":  # pragma: no cover (needs a GPU)
         good = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         good = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
@@ -54,11 +54,11 @@ def provenance(device: torch.device) -> dict[str, str | None]:
 
 
 def _describe(device: torch.device) -> str:
-    if device.type == "cuda":
+    if device.type == "cuda":  # pragma: no cover (needs a GPU)
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
         return f"CPU ({torch.cpu.get_capabilities().get('cpu_name', 'unknown')}, {torch.get_num_threads()} threads)"
-    return device.type
+    return device.type  # pragma: no cover (needs a GPU)
 
 
 def _commit() -> str | None:

@@ -269,3 +269,18 @@ def test_cuda_follows_the_cpu():
     on_gpu = sample(model.cuda(), schedule, generator=torch.Generator().manual_seed(0))
     assert on_gpu.is_cuda
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-3, atol=1e-3)
+
+
+def test_defaults():
+    """Nine images of 1 x 32 x 32 unless told otherwise."""
+    images = sample(gaussian_denoiser(PAPER, 0.0, 1.0), PAPER, n_steps=1)
+    assert images.shape == (9, 1, 32, 32)
+
+
+def test_bad_models_and_counts():
+    with pytest.raises(TypeError, match="n_samples must be an integer; it is 2.0"):
+        sample(gaussian_denoiser(PAPER, 0.0, 1.0), PAPER, n_samples=2.0)
+    with pytest.raises(TypeError, match="the model must return a tensor; it gave ndarray"):
+        sample(lambda x, t: x.numpy(), PAPER, n_steps=1)
+    with pytest.raises(ValueError, match="the model's predictions led to NaN or infinity"):
+        sample(lambda x, t: x / 0, PAPER, n_steps=1)

@@ -18,6 +18,7 @@ from diffmath.pde.finite_difference import (
     discrete_norm,
     integrate,
 )
+from diffmath.pde.functionals import logarithmic_derivative
 from tests import laws
 from tests.strategies import spectra
 
@@ -585,3 +586,49 @@ def test_energy_of_a_central_difference_runs_away():
     assert (m * end**2).sum() > 50 * (m * c**2).sum()
     state = integrate(box, box.to_grid(c), [4e-3])[0][0]
     assert discrete_norm(box, state) ** 2 == pytest.approx((m * c**2).sum(), rel=1e-13)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_logarithmic_derivative(size):
+    """Of the L4 norm it is <u^3, d> / <u^4, 1>: by differences to 1e-10 of |d| / |u|, skewed or not, at any size."""
+    rng = np.random.default_rng(0)
+    for u, d in (
+        (rng.standard_normal(20), rng.standard_normal(20)),
+        (-np.abs(rng.standard_normal(20)), rng.standard_normal(20)),
+        (np.append(np.full(19, -1.0), 1e-9), np.append(np.full(19, -2.0), 1e-9)),
+    ):
+        expected = (u**3 * d).sum() / (u**4).sum()
+        actual = logarithmic_derivative(lambda v: float((v**4).sum()) ** 0.25, size * u, d)
+        assert actual == pytest.approx(expected / size, rel=0, abs=1e-10 * abs(d).max() / abs(u).max() / size)
+    assert logarithmic_derivative(lambda v: float(abs(v).sum()), np.ones(3), np.zeros(3)) == 0.0
+
+
+def test_a_functional_of_positive_factors_alone_is_refused():
+    """max u scales with a > 0 but not with a < 0."""
+    with pytest.raises(ValueError, match=r"must obey N\(a u\) = |a| N\(u\)"):
+        integrate(BOX, SMOOTH, [0.1], preserve=lambda u: float(u.max()))
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_steps_by_theta_go_to_half_the_bound(name):
+    """However large theta is: then all steps are of one length, half the bound or a little less."""
+    bound = SCHEMES[name].bound_on(BOX)
+    t = 20.25 * bound
+    assert integrate(BOX, SMOOTH, [t], integrator=name, theta=1e9)[1]["n_steps"] == math.ceil(t / (0.5 * bound))
+
+
+def test_defaults_of_solve_ivp():
+    info = integrate(BOX, SMOOTH, [1e-3], integrator="solve_ivp")[1]
+    assert (info["rtol"], info["atol"]) == (1e-8, 1e-10)
+    info = integrate(BOX, SMOOTH, [0.0], integrator="solve_ivp")[1]
+    assert info == {"integrator": "solve_ivp", "n_evaluations": 0, "rtol": 1e-8, "atol": 1e-10}
+
+
+@pytest.mark.parametrize("preserve", [*QUADRATIC, "total_variation"])
+def test_functionals_at_any_size_with_a_zero(preserve):
+    """The scale is that of the largest value, not the least, which may be 0."""
+    u = np.where(np.arange(16) == 3, 0.0, noise(BOX))
+    norm, multiplier = discrete_norm(BOX, u, preserve), discrete_multiplier(BOX, u, preserve)
+    for a in (2.0**1000, 2.0**-1000):
+        assert discrete_norm(BOX, a * u, preserve) == a * norm
+        assert discrete_multiplier(BOX, a * u, preserve) == multiplier

@@ -121,9 +121,7 @@ def test_multiplier_falls_by_the_variance():
 @given(spectra(), st.floats(1e-4, 0.05), st.floats(1e-4, 0.05))
 def test_semigroup(c, t_1, t_2):
     """Two short flows are one long one."""
-    middle = FLOW.solve(grid(c), t_1).u.values[0]
-    expected = FLOW.solve(grid(c), t_1 + t_2).u.values[0]
-    laws.close(FLOW.solve(middle, t_2).u.values[0], expected, ulps=4000, scale=abs(expected).max())
+    laws.semigroup(lambda u, t: FLOW.solve(u, t).u.values[0], grid(c), t_1, t_2, ulps=4000)
 
 
 @given(spectra(), st.floats(-1e6, 1e6).filter(lambda a: abs(a) > 1e-6))
@@ -527,3 +525,49 @@ def test_bad_arguments():
         FLOW.solve(u_0, -1.0, "finite-difference")
     with pytest.raises(ValueError, match="times must be finite"):
         FLOW.solve(u_0, math.inf, "finite-difference")
+
+
+@pytest.mark.parametrize("preserve", FUNCTIONALS, ids=lambda p: p if isinstance(p, str) else "callable")
+def test_steady_states_of_any_functional(preserve):
+    """A positive multiple of w_k of the preserved quantity C: with that it has N^2 = C, or N = C, and stays."""
+    flow = RenormalizedFlow(BOX, preserve)
+    u, w = flow.steady_state(3, C=2.5), BOX.eigenfunction(3)
+    laws.close(u, w * (u[0] / w[0]), ulps=8, scale=abs(u).max())
+    assert u[0] * w[0] > 0
+    ds = flow.solve(u, [0.0, 0.001])
+    np.testing.assert_allclose(ds.preserved, 2.5, rtol=1e-12)
+    np.testing.assert_allclose(ds.multiplier, BOX.eigenvalue(3), rtol=1e-9)
+
+
+@pytest.mark.parametrize("n_axes", [3, 4])
+def test_names_of_axes(n_axes):
+    """x, y, z; beyond that numbers."""
+    u_0 = np.random.default_rng(0).standard_normal((3,) * n_axes)
+    ds = RenormalizedFlow(Box(shape=(3,) * n_axes)).solve(u_0, 0.1)
+    names = ("x", "y", "z") if n_axes == 3 else ("x1", "x2", "x3", "x4")
+    assert ds.u.dims == ("time", *names)
+    assert ds.energy_fraction.dims == ("time", *(f"k_{name}" for name in names))
+    assert list(ds.data_vars) == ["u", "multiplier", "energy", "preserved", "energy_fraction"]
+    assert list(ds.coords) == ["time", *names, *(f"k_{name}" for name in names)]
+    assert ds.attrs["domain"] == " x ".join(["[0, 1] in 3 cells"] * n_axes)
+
+
+@pytest.mark.parametrize(("preserve", "s"), [("gradient", 1), ("value", 0), ("laplacian", 2), ("total_variation", 1)])
+def test_shares_of_the_differences(preserve, s):
+    """Of the modes in sum m^s c^2, with m of the difference Laplacian; in the energy where there is no such sum."""
+    ds = RenormalizedFlow(BOX, preserve).solve(grid([1.0, 0.5, -0.3]), 0.01, "finite-difference")
+    share = BOX.discrete_eigenvalues**s * BOX.to_modes(ds.u.values[0]) ** 2
+    np.testing.assert_allclose(ds.energy_fraction[0], share / share.sum(), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("k", [20, 250])
+def test_evolve_of_a_weak_lowest_mode(k):
+    """Where modes 1 and k become level, at mu_k t = 30: few larger exponents matter."""
+    box = Box(shape=(300,))
+    c = np.zeros(300)
+    c[1], c[k] = 1e-13, 1.0
+    u_0, level = box.to_grid(c), math.log(1e13) / (box.eigenvalue(k) - box.eigenvalue(1))
+    times = level * np.linspace(0.9, 1.1, 9)
+    flow = RenormalizedFlow(box)
+    for got, want in zip(flow.evolve(u_0, times), flow.solve(u_0, times).u.values, strict=True):
+        laws.close(got, want, ulps=12, scale=abs(want).max())

@@ -1,0 +1,174 @@
+r"""Exact denoisers: :math:`E[\epsilon \mid x_t]` in closed form, for data whose law is known.
+
+The minimiser of Algorithm 1's loss is the conditional mean of the noise. By eq. (8) it is
+:math:`(x_t - \sqrt{\bar\alpha_t}\, E[x_0 \mid x_t]) / \sqrt{1 - \bar\alpha_t}`, and for Gaussians, mixtures of them and
+finite sets of points :math:`E[x_0 \mid x_t]` is Bayes' rule. With these in place of the network, Algorithm 2 is tested
+without any training.
+
+Each denoiser is a callable ``(x_t, t) -> noise`` for `diffmath.ddpm.sample`: x_t of shape (B, ...), t one time for each
+sample, and the result in x_t's dtype and on its device; inside it computes in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffmath.schedule import VarianceSchedule
+
+__all__ = ["gaussian_denoiser", "mixture_denoiser", "points_denoiser"]
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+
+
+def gaussian_denoiser(schedule: VarianceSchedule, mean: float | Tensor, variance: float | Tensor) -> Denoiser:
+    r"""For data :math:`N(m, \operatorname{diag}(s^2))`.
+
+    .. math:: E[\epsilon \mid x_t] = \sqrt{1 - \bar\alpha_t}\,
+              \frac{x_t - \sqrt{\bar\alpha_t}\, m}{\bar\alpha_t s^2 + 1 - \bar\alpha_t}
+
+    Parameters
+    ----------
+    schedule : VarianceSchedule
+    mean, variance : float or Tensor of a sample's shape
+        m and s^2; a variance may be zero, which is a point.
+
+    Returns
+    -------
+    callable
+
+    Raises
+    ------
+    ValueError
+        If the mean is not finite, or a variance is negative or not finite.
+    """
+    m, v = _double(mean, "mean"), _double(variance, "variance", least=0)
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        alpha_bar, rest = _coefficients(schedule, x_t, t)
+        x = x_t.double()
+        noise = rest.sqrt() * (x - alpha_bar.sqrt() * m.to(x.device)) / (alpha_bar * v.to(x.device) + rest)
+        return noise.to(x_t.dtype)
+
+    return denoise
+
+
+def mixture_denoiser(
+    schedule: VarianceSchedule, means: Tensor, variances: float | Tensor, weights: Tensor | None = None
+) -> Denoiser:
+    r"""For data from :math:`\sum_i w_i\, N(m_i, s_i^2 I)`.
+
+    Given x_t, the components have the weights
+
+    .. math:: \propto w_i\, N(x_t; \sqrt{\bar\alpha_t}\, m_i, (\bar\alpha_t s_i^2 + 1 - \bar\alpha_t) I) ,
+
+    found by log-sum-exp, with which the mean of the noise is that of the components' Gaussian denoisers.
+
+    Parameters
+    ----------
+    schedule : VarianceSchedule
+    means : Tensor, shape (K, ...)
+        The means m_i, of a sample's shape.
+    variances : float or Tensor, shape (K,)
+        s_i^2, not negative; zero makes a component a point.
+    weights : Tensor, shape (K,), optional
+        w_i, positive, of any sum; equal unless given.
+
+    Returns
+    -------
+    callable
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range or their lengths differ.
+    """
+    m = _double(means, "means")
+    if m.ndim == 0 or len(m) == 0:
+        raise ValueError(f"means must have shape (K, ...) with K >= 1; the shape is {tuple(m.shape)}")
+    n = len(m)
+    v = _double(variances, "variances", least=0).broadcast_to(n) if _fits(variances, n) else None
+    w = torch.ones(n, dtype=torch.float64) if weights is None else _double(weights, "weights", least=0)
+    if v is None or w.shape != (n,) or not (w > 0).all():
+        raise ValueError(f"there must be one variance, and one positive weight, for each of the {n} means")
+    flat, log_w = m.flatten(1) if m.ndim > 1 else m[:, None], (w / w.sum()).log()
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        alpha_bar, rest = (c.reshape(-1, 1) for c in _coefficients(schedule, x_t, t))
+        x, centres = x_t.double().flatten(1), flat.to(x_t.device)
+        spread = alpha_bar * v.to(x.device) + rest  # (B, K)
+        # |x - a m|^2 without the sum of squares' cancellation: cdist of scaled centres, for each sample's own a.
+        scaled = alpha_bar.sqrt()[:, :, None] * centres  # (B, K, d)
+        gap = x[:, None] - scaled
+        logits = log_w.to(x.device) - 0.5 * gap.square().sum(2) / spread - 0.5 * x.shape[1] * spread.log()
+        share = logits.softmax(dim=1) / spread  # (B, K)
+        noise = rest.sqrt() * (share[:, :, None] * gap).sum(1)
+        return noise.reshape(x_t.shape).to(x_t.dtype)
+
+    return denoise
+
+
+def points_denoiser(schedule: VarianceSchedule, points: Tensor, weights: Tensor | None = None) -> Denoiser:
+    r"""For data that are a finite set of points, such as a training set: the minimiser that memorises.
+
+    .. math:: E[x_0 \mid x_t] = \sum_i w_i\, x_i, \qquad
+              w_i \propto \exp \Bigl( -\frac{|x_t - \sqrt{\bar\alpha_t}\, x_i|^2}{2 (1 - \bar\alpha_t)} \Bigr)
+
+    Algorithm 2 with it ends on the points, which is what section 6 of the paper warns of.
+
+    Parameters
+    ----------
+    schedule : VarianceSchedule
+    points : Tensor, shape (K, ...)
+        The points, of a sample's shape.
+    weights : Tensor, shape (K,), optional
+        Their probabilities, positive, of any sum; equal unless given.
+
+    Returns
+    -------
+    callable
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range or their lengths differ.
+    """
+    x_i = _double(points, "points")
+    if x_i.ndim == 0 or len(x_i) == 0:
+        raise ValueError(f"points must have shape (K, ...) with K >= 1; the shape is {tuple(x_i.shape)}")
+    w = torch.ones(len(x_i), dtype=torch.float64) if weights is None else _double(weights, "weights", least=0)
+    if w.shape != (len(x_i),) or not (w > 0).all():
+        raise ValueError(f"there must be one positive weight for each of the {len(x_i)} points")
+    flat, log_w = x_i.flatten(1) if x_i.ndim > 1 else x_i[:, None], (w / w.sum()).log()
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        alpha_bar, rest = (c.reshape(-1, 1) for c in _coefficients(schedule, x_t, t))
+        x, centres = x_t.double().flatten(1), flat.to(x_t.device)
+        # -|x - a x_i|^2 / 2v = a x.x_i / v - a^2 |x_i|^2 / 2v + what no weight depends on: one matrix product, no
+        # (B, K, d) array, so that all of MNIST can be the points.
+        root = alpha_bar.sqrt()
+        logits = (root * (x @ centres.T) - 0.5 * alpha_bar * centres.square().sum(1)) / rest
+        x_0 = (logits + log_w.to(x.device)).softmax(dim=1) @ centres
+        return ((x - root * x_0) / rest.sqrt()).reshape(x_t.shape).to(x_t.dtype)
+
+    return denoise
+
+
+def _coefficients(schedule: VarianceSchedule, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha_bar_t and 1 - alpha_bar_t for each sample, float64, shaped to multiply x_t."""
+    alpha_bar, rest = schedule.transition(t, torch.zeros_like(t))
+    shape = (-1, *[1] * (x_t.ndim - 1))
+    return alpha_bar.to(x_t.device).reshape(shape), rest.to(x_t.device).reshape(shape)
+
+
+def _fits(values: float | Tensor, n: int) -> bool:
+    return torch.as_tensor(values).shape in ((), (n,))
+
+
+def _double(values: float | Tensor, name: str, least: float = -float("inf")) -> Tensor:
+    tensor = torch.as_tensor(values, dtype=torch.float64)
+    if not torch.isfinite(tensor).all() or (tensor < least).any():
+        raise ValueError(f"{name} must be finite" + (f" and at least {least}" if least > -float("inf") else ""))
+    return tensor

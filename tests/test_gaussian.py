@@ -1,0 +1,192 @@
+"""Gaussians by general rules; and with them, the closed forms (5)-(9), (14)-(16) of the schedule."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import stats
+from scipy.integrate import quad
+
+from diffmath.gaussian import Gaussian
+from diffmath.schedule import VarianceSchedule
+from tests import laws
+from tests.strategies import jumps
+
+PAPER = VarianceSchedule.linear()
+numbers = st.floats(-5, 5)
+positive = st.floats(1e-3, 10)
+
+
+@st.composite
+def gaussians(draw, dim=None):
+    """Isotropic and diagonal ones of one to three dimensions."""
+    dim = dim or draw(st.integers(1, 3))
+    mean = draw(hnp.arrays(np.float64, dim, elements=numbers))
+    isotropic = draw(st.booleans())
+    return Gaussian(mean, draw(positive) if isotropic else draw(hnp.arrays(np.float64, dim, elements=positive)))
+
+
+def points(dim):
+    return hnp.arrays(np.float64, dim, elements=numbers)
+
+
+@given(st.data())
+def test_density(data):
+    """Eq. (1), against scipy's."""
+    g = data.draw(gaussians())
+    x = data.draw(points(g.dim))
+    spread = np.broadcast_to(np.sqrt(g.variance), g.dim)
+    expected = stats.norm.logpdf(x, g.mean, spread).sum()
+    # Its terms are squares of up to (10 / 0.03)^2.
+    laws.close(g.log_density(x), expected, ulps=16, scale=((x - g.mean) ** 2 / g.variance).sum() + 10)
+    assert g.density(x) == np.exp(g.log_density(x))
+
+
+@given(gaussians(dim=1))
+def test_moments(g):
+    """Of order 0, 1, 2 by quadrature: 1, the mean, the variance."""
+    laws.normalised(lambda x: g.density([x]), g.mean[0], float(np.sqrt(g.variance).max()), atol=1e-11)
+
+
+@given(st.data())
+def test_sum_and_affine_image(data):
+    """The density of a sum is the convolution; that of an affine image is by change of variables."""
+    f = data.draw(gaussians(dim=1))
+    a, b = data.draw(numbers.filter(lambda a: abs(a) > 0.1)), data.draw(numbers)
+    x = data.draw(points(1))
+    image = f.affine(a, b)
+    size = 1 + (x[0] - f.mean[0]) ** 2 / f.variance.max()
+    laws.close(image.log_density(a * x + b), f.log_density(x) - np.log(abs(a)), ulps=400, scale=size * 100)
+    g = data.draw(gaussians(dim=1))
+    total = f + g
+    y = total.mean + x * np.sqrt(total.variance) / 5
+    integrand = f.given(y - g.mean, 1.0, g.variance)  # what z is, given that z + z' = y: where the integrand lies
+    centre, width = integrand.mean[0], float(np.sqrt(integrand.variance).max())
+
+    def convolved(u):
+        z = np.array([centre + width * u])
+        return width * f.density(z) * g.density(y - z)
+
+    assert quad(convolved, -12, 12, epsabs=0, epsrel=1e-11)[0] == pytest.approx(total.density(y), rel=1e-9)
+
+
+@given(st.data())
+def test_product_and_quotient(data):
+    """Precisions add; the product of the densities is the Gaussian times the factor, at any point."""
+    f = data.draw(gaussians())
+    g, x = data.draw(gaussians(dim=f.dim)), data.draw(points(f.dim))
+    product, log_factor = f.product(g)
+    left, right = f.log_density(x) + g.log_density(x), product.log_density(x) + log_factor
+    size = abs(f.log_density(x)) + abs(g.log_density(x)) + 10
+    laws.close(left, right, ulps=2000, scale=size)
+    laws.close(1 / product.variance, 1 / f.variance + 1 / g.variance, ulps=16)
+    if (g.variance > 2 * product.variance).all():
+        back = product.quotient(g)
+        laws.close(back.variance, np.broadcast_to(f.variance, np.shape(back.variance)), ulps=64)
+        laws.close(back.mean, f.mean, ulps=400, scale=10)
+    else:
+        with pytest.raises(ValueError, match="the other variance must be larger"):
+            f.quotient(f)
+
+
+@given(st.data())
+def test_bayes(data):
+    """Eq. (10), p(x | y) p(y) = p(y | x) p(x), for any x and y."""
+    prior = data.draw(gaussians())
+    a, v = data.draw(numbers.filter(lambda a: abs(a) > 0.1)), data.draw(positive)
+    x, y = data.draw(points(prior.dim)), data.draw(points(prior.dim))
+    left = prior.given(y, a, v).log_density(x) + prior.push(a, v).log_density(y)
+    right = Gaussian(a * x, v).log_density(y) + prior.log_density(x)
+    laws.close(left, right, ulps=4000, scale=abs(right) + 10)
+
+
+@given(jumps(n_times=2), st.floats(-3, 3), st.floats(-3, 3))
+@example((PAPER, [1, 2]), 1.0, -1.0)
+@example((PAPER, [499, 500]), 1.0, -1.0)
+def test_posterior_of_the_schedule_is_bayes(case, x_t, x_0):
+    """Eqs. (10)-(16): the general rule from (3) and (9) gives the closed forms (15) and (16)."""
+    schedule, (s, t) = case
+    if s == 0:
+        return
+    alpha_bar, variance_s = schedule.transition(s, 0)
+    alpha, variance = schedule.transition(t, s)
+    posterior = Gaussian([np.sqrt(alpha_bar) * x_0], variance_s).given([x_t], np.sqrt(alpha), variance)
+    laws.close(posterior.variance, schedule.posterior_variance(t, s), ulps=64)
+    mean = schedule.posterior_mean(np.array([x_t]), np.array([x_0]), t, s)
+    # The gain of the general rule multiplies y / a - mu, which may be as large as 1 / sqrt(alpha).
+    laws.close(posterior.mean, mean, ulps=100, scale=6 / np.sqrt(alpha))
+
+
+@given(jumps(n_times=3), st.floats(-3, 3))
+def test_chain_of_the_schedule(case, x):
+    """Eqs. (2)-(9): pushing a law through two transitions is pushing it through one."""
+    schedule, (r, s, t) = case
+    start = Gaussian([x], 0.3)
+
+    def push(law, to, since):
+        alpha, variance = schedule.transition(to, since)
+        return law.push(np.sqrt(alpha), variance)
+
+    two, one = push(push(start, s, r), t, s), push(start, t, r)
+    laws.close(two.mean, one.mean, ulps=40 + 4 * abs(np.log(schedule.alpha_bar[t])), scale=1e-290)
+    laws.close(two.variance, one.variance, ulps=60)
+
+
+@given(jumps(n_times=2, max_steps=20), st.floats(-2, 2), st.floats(-2, 2))
+def test_posterior_by_quadrature(case, x_0, z):
+    """Eqs. (10), (14): the right side of Bayes' rule, integrated numerically, has mass 1, and the mean and variance."""
+    schedule, (s, t) = case
+    alpha_bar, variance_s = schedule.transition(s, 0) if s else (1.0, 0.0)
+    alpha, variance = schedule.transition(t, s)
+    # The integrand is a function of differences of numbers of order 1, so they must not be below their rounding.
+    assume(min(variance_s, variance) > 1e-8)
+    prior = Gaussian([np.sqrt(alpha_bar) * x_0], variance_s)
+    evidence = prior.push(np.sqrt(alpha), variance)
+    x_t = evidence.mean + z * np.sqrt(evidence.variance)
+    m = schedule.posterior_mean(x_t, np.array([x_0]), t, s)[0]
+    spread = np.sqrt(schedule.posterior_variance(t, s))
+
+    def right_side(x_s):
+        x_s = np.array([x_s])
+        likelihood = Gaussian(np.sqrt(alpha) * x_s, variance).log_density(x_t)
+        return np.exp(likelihood + prior.log_density(x_s) - evidence.log_density(x_t))
+
+    laws.normalised(right_side, m, spread, atol=1e-8)
+
+
+def test_batches_and_samples():
+    """Leading axes are a batch; samples have the law, to 5 standard errors."""
+    g = Gaussian([[0.0, 1.0], [2.0, 3.0]], [[1.0, 2.0], [0.5, 0.1]])
+    assert g.log_density(np.zeros(2)).shape == (2,)
+    for i in range(2):
+        alone = Gaussian(g.mean[i], g.variance[i])
+        assert g.log_density(np.ones(2))[i] == alone.log_density(np.ones(2))
+    x = g.sample(np.random.default_rng(0), 100_000)
+    assert x.shape == (100_000, 2, 2)
+    for i, j in np.ndindex(2, 2):
+        laws.sample_mean(x[:, i, j], g.mean[i, j])
+        laws.sample_mean((x[:, i, j] - g.mean[i, j]) ** 2, g.variance[i, j])
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match=r"mean must have shape \(\.\.\., d\)"):
+        Gaussian(1.0, 1.0)
+    with pytest.raises(ValueError, match="mean must be finite"):
+        Gaussian([np.nan], 1.0)
+    for variance in (0.0, -1.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="variance must be positive and finite"):
+            Gaussian([0.0], variance)
+    with pytest.raises(ValueError, match=r"broadcastable to the mean's shape \(2,\); its shape is \(3,\)"):
+        Gaussian([0.0, 1.0], [1.0, 1.0, 1.0])
+    with pytest.raises(TypeError, match="mean must be real numbers"):
+        Gaussian([1j], 1.0)
+    g = Gaussian([0.0, 1.0], 1.0)
+    with pytest.raises(ValueError, match="x must have d = 2 entries"):
+        g.density([1.0])
+    with pytest.raises(ValueError, match="scale must not be zero"):
+        g.given([0.0, 0.0], 0.0, 1.0)
+    with pytest.raises(ValueError, match="variance must be positive"):
+        g.affine(0.0)
+    with pytest.raises(TypeError):
+        g + 1
