@@ -232,6 +232,28 @@ def flow(
         typer.echo(f"a film in {animate}")
 
 
+@app.command()
+def verify(
+    examples: Annotated[int, typer.Option(min=1, help="Random examples of each property.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed tries the same examples.")] = 0,
+    json: Annotated[Optional[Path], typer.Option(help="A file to write the results to as well.")] = None,
+) -> None:
+    """Check every equation of the paper, and the algorithms; exit status 1 if any check fails."""
+    from json import dumps
+
+    from diffmath import verification
+    from diffmath._files import replacing
+
+    results = verification.verify(examples, seed=seed, progress=True)
+    typer.echo(verification.table(results))
+    if json is not None:
+        with replacing(json) as temporary:
+            temporary.write_text(dumps([result._asdict() for result in results], indent=2) + "\n")
+    failed = [result.label for result in results if not result.passed]
+    typer.echo(f"{len(results) - len(failed)} of {len(results)} hold" + f"; {', '.join(failed)} fail" * bool(failed))
+    raise typer.Exit(1 if failed else 0)
+
+
 def _read_initial(path: Path) -> tuple[Any, tuple[float, ...]]:
     """The initial condition in a file, and the lengths of its box if the file says them."""
     import numpy as np

@@ -1,0 +1,317 @@
+"""Mutation testing of the mathematics: every wrong coefficient, sign, index or exponent must fail a test.
+
+    python -m tests.mutants [--module gaussian ...] [--limit 40] [--seed 0] [--jobs 2]
+
+A mutant is a module with one thing changed: an operator, a number, a sign, a comparison, an index, a function, or the
+order of two arguments. It is killed if a test of those that guard the module fails, or takes far too long. What raises
+errors, or is text, is left alone. Mutants live in temporary copies of the repository, never in the working tree.
+
+Each survivor is printed. Some change nothing that can be seen: `EQUIVALENT` says which, and why. The exit status is 1
+if less than 95 % of the others are killed. A hundred mutants take some minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import copy
+import itertools
+import multiprocessing
+import os
+import queue
+import random
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+GOAL = 0.95
+MEMORY = 16 << 30  # bytes that a mutant may ask for
+GUARDS = {  # those that are quick and see most come first
+    "gaussian": ["tests/test_gaussian.py"],
+    "schedule": ["tests/test_schedule.py"],
+    "ddpm/sampling": ["tests/ddpm/test_sampling.py"],
+    "ddpm/denoisers": ["tests/ddpm/test_denoisers.py"],
+    "pde/spectral": ["tests/pde/test_spectral.py", "tests/pde/test_flow.py"],
+    "pde/functionals": ["tests/pde/test_flow.py", "tests/pde/test_finite_difference.py"],
+    "pde/finite_difference": ["tests/pde/test_finite_difference.py"],
+    "pde/flow": ["tests/pde/test_flow.py", "tests/pde/test_spectral.py"],
+}
+LONG = "not energy_is_kept"  # 100,000 steps: the shorter test of every functional sees the same
+PRELOADED = ["torch", "xarray", "scipy.integrate", "scipy.stats", "matplotlib.pyplot", "hypothesis", "mpmath", "pytest"]
+
+EITHER = "decides between two ways that are both exact"
+MORE = "keeps more than is needed, and no number changes"
+EQUIVALENT: list[tuple[str, str, str, str]] = [  # module, a part of the line, before or "" for any, reason
+    ("ddpm/sampling", "batch_size: int = 100", "", "the size of a batch changes no image"),
+    ("ddpm/sampling", "total=len(pairs)", "", "the progress bar"),
+    ("pde/flow", "lowest.min() <=", "", EITHER),
+    ("pde/flow", "1e-100 < largest < 1e100", "", EITHER),
+    ("pde/finite_difference", "quotients = [np.diff(u", "np.diff(u, axis=axis) / h", "their norm has no sign"),
+    ("schedule", "lost = (np.abs(", "1e-14", EITHER),
+    ("schedule", "angle = np.pi / 2", "np.pi / 2", "cos is even, and the sines are in pairs"),
+    ("ddpm/denoisers", "log_w = ", "w / w.sum()", "a softmax does not see a common factor"),
+    (
+        "pde/flow",
+        "fraction = domain.discrete",
+        "domain.discrete_eigenvalues ** (1 if s is None else s) * b**2",
+        "a ratio",
+    ),
+    ("pde/functionals", "h = 1e-3 / size", "1e-3 / size", "central differences are the same for -h"),
+    ("pde/spectral", "OCTAVES = 128.0", "", MORE),
+    ("pde/spectral", "GONE = 2300.0", "", MORE),
+    ("pde/spectral", "if sigma * (n - 1.0) ** 2 <= octaves", "", MORE),
+    ("pde/spectral", "self.times[part], self.sigma", "2 * stop.bit_length()", "exponents below 56: some 2 roundings"),
+    ("pde/spectral", "for bits in (26, 26, 53)", "53", "bits of the last part, of which fewer matter"),
+    ("pde/spectral", "self.possible =", "", EITHER),
+    ("pde/spectral", "scaled = x * (2.0 **", "53", "a bit less in the first part, and one more in the rest"),
+    ("pde/finite_difference", "if self.implicit and domain.ndim > 1", "", EITHER),
+    ("pde/spectral", "GROUP = 1 << 15", "", "how many times are worked on together"),
+    ("pde/spectral", "NARROW = 400", "", EITHER),
+]
+
+OPERATORS = {ast.Add: ast.Sub, ast.Mult: ast.Div, ast.LShift: ast.RShift, ast.Lt: ast.LtE, ast.Gt: ast.GtE}
+OPERATORS |= {b: a for a, b in OPERATORS.items()} | {ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.FloorDiv: ast.Mult}
+FUNCTIONS = {"exp": "expm1", "log": "log1p", "sin": "cos", "min": "max", "minimum": "maximum", "argmin": "argmax"}
+FUNCTIONS |= {b: a for a, b in FUNCTIONS.items()} | {"exp2": "exp", "ceil": "floor", "rint": "floor"}
+DROPPED = {"sqrt", "abs", "exp", "log", "log1p", "expm1", "square"}
+SYMMETRIC = {"min", "max", "minimum", "maximum", "hypot", "isclose", "array_equal", "promote_types", "broadcast_shapes"}
+NOT_MATHEMATICS = {"isinstance", "getattr", "hasattr", "zip"}
+
+
+class Mutant(NamedTuple):
+    """A change of a module's source."""
+
+    module: str
+    line: int
+    before: str
+    after: str
+    source: str
+
+    @property
+    def path(self) -> Path:
+        return Path("diffmath", self.module + ".py")
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}  {self.text()}    {' '.join(self.before.split())}  ->  {self.after}"
+
+    def text(self) -> str:
+        """The line of the module."""
+        return (ROOT / self.path).read_text().splitlines()[self.line - 1].strip()
+
+    def reason(self) -> str:
+        """Why it is equivalent, or nothing."""
+        known = (
+            r
+            for m, part, before, r in EQUIVALENT
+            if m == self.module and part in self.text() and before in ("", self.before)
+        )
+        return next(known, "")
+
+
+# Making mutants
+
+
+def mutants(module: str) -> list[Mutant]:
+    """All of a module's."""
+    source = (ROOT / "diffmath" / f"{module}.py").read_text().encode()  # ast counts columns in bytes
+    starts = [0, 0, *itertools.accumulate(map(len, source.splitlines(keepends=True)))]  # of lines, from line 1
+    found = {}
+    for node in mathematics(ast.parse(source)):
+        begin, end = starts[node.lineno] + node.col_offset, starts[node.end_lineno] + node.end_col_offset
+        for new in changes(node):
+            after = ast.unparse(new)
+            text = after if isinstance(node, ast.stmt) else f"({after})"
+            mutated = (source[:begin] + text.encode() + source[end:]).decode()
+            with contextlib.suppress(SyntaxError):  # no parentheses may stand there
+                ast.parse(mutated)
+                found[begin, end, after] = Mutant(module, node.lineno, source[begin:end].decode(), after, mutated)
+    return list(found.values())
+
+
+def mathematics(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes below one, but for annotations, decorators, text, and what raises errors."""
+    for name, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if not isinstance(child, ast.AST) or name in ("annotation", "returns", "decorator_list"):
+                continue
+            if isinstance(child, (ast.Raise, ast.JoinedStr)) or getattr(child, "name", "") == "__repr__":
+                continue
+            if isinstance(child, ast.If) and isinstance(child.body[-1], ast.Raise):
+                continue
+            if isinstance(node, ast.Module) and isinstance(getattr(child, "value", None), (ast.Subscript, ast.Name)):
+                continue  # a type alias
+            if isinstance(child, ast.UnaryOp) and getattr(getattr(node, "func", None), "attr", "") == "reshape":
+                continue  # the -1, for which any negative number would do
+            if hasattr(child, "lineno"):
+                yield child
+            yield from mathematics(child)
+
+
+def changes(node: ast.AST) -> Iterator[ast.AST]:
+    """What a node may be changed to."""
+    match node:
+        case ast.Constant(value=bool()):
+            pass
+        case ast.Constant(value=int(n)):
+            yield ast.Constant(n + 1)
+        case ast.Constant(value=float() | complex() as x):
+            yield ast.Constant(2 * x if x else 1.0)
+        case ast.UnaryOp(op=ast.USub()):
+            yield node.operand
+        case ast.BinOp(op=ast.Pow()) if not isinstance(node.right, ast.Constant):
+            yield ast.BinOp(node.left, node.op, offset(node.right))
+        case ast.BinOp() | ast.AugAssign() if type(node.op) in OPERATORS and not no_numbers(node):
+            yield changed(node, op=OPERATORS[type(node.op)]())
+            if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Mult, ast.Div)):
+                yield changed(node, left=ast.UnaryOp(ast.USub(), node.left))
+        case ast.Compare() if not no_numbers(node):
+            for i, op in enumerate(node.ops):
+                if type(op) in OPERATORS:
+                    yield changed(node, ops=[*node.ops[:i], OPERATORS[type(op)](), *node.ops[i + 1 :]])
+        case ast.Subscript():
+            parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+            bounds = [b for p in parts for b in ((p.lower, p.upper) if isinstance(p, ast.Slice) else (p,))]
+            for bound in bounds:
+                if isinstance(bound, (ast.Name, ast.BinOp, ast.Attribute)):
+                    yield replaced(node, bound, offset(bound))
+        case ast.Call():
+            yield from changed_calls(node)
+
+
+def changed_calls(call: ast.Call) -> Iterator[ast.AST]:
+    """Another function, none, or its two arguments in the other order."""
+    function = call.func
+    name = getattr(function, "attr", getattr(function, "id", ""))
+    if name in FUNCTIONS:
+        yield changed(
+            call, func=changed(function, **{"attr" if isinstance(function, ast.Attribute) else "id": FUNCTIONS[name]})
+        )
+    if name in DROPPED and (call.args or isinstance(function, ast.Attribute)):
+        yield call.args[0] if call.args else function.value
+    starred = any(isinstance(argument, ast.Starred) for argument in call.args)
+    if len(call.args) == 2 and name not in SYMMETRIC | NOT_MATHEMATICS and not starred and not no_numbers(call):
+        yield changed(call, args=call.args[::-1])
+
+
+def offset(node: ast.expr) -> ast.BinOp:
+    return ast.BinOp(node, ast.Add(), ast.Constant(1))
+
+
+def changed(node: ast.AST, **fields: object) -> ast.AST:
+    new = copy.copy(node)
+    for name, value in fields.items():
+        setattr(new, name, value)
+    return new
+
+
+def replaced(node: ast.AST, old: ast.AST, new: ast.AST) -> ast.AST:
+    """A copy of a tree with one of its nodes replaced."""
+    return copy.deepcopy(node, {id(old): new})
+
+
+def no_numbers(node: ast.AST) -> bool:
+    """Whether a text, a list or a tuple is one of its operands."""
+    children = list(ast.iter_child_nodes(node))
+    lists = any(isinstance(child, (ast.JoinedStr, ast.List, ast.Tuple)) for child in children)
+    return lists or any(isinstance(getattr(child, "value", None), str) for child in children)
+
+
+# Killing them
+
+
+def run_tests(directory: str, tests: list[str]) -> None:
+    """Run pytest in a copy of the repository, in a process of its own, which exits with pytest's status."""
+    import pytest
+    from hypothesis import HealthCheck, Phase, settings
+
+    os.chdir(directory)
+    sys.path[:] = [directory, *(p for p in sys.path if Path(p or ".").resolve() != ROOT)]
+    sys.dont_write_bytecode = True
+    for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "diffmath", "paper_figures")]:
+        del sys.modules[name]
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    # One failure is enough: no time goes into finding a simpler one.
+    phases, checks = [Phase.explicit, Phase.generate], list(HealthCheck)
+    options = {"deadline": None, "derandomize": True, "database": None}
+    settings.register_profile("mutants", max_examples=30, phases=phases, suppress_health_check=checks, **options)
+    os.environ["HYPOTHESIS_PROFILE"] = "mutants"
+    os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", "-k", LONG, *tests]))
+
+
+class Runner:
+    """Processes that run tests, each in its own copy of the repository."""
+
+    def __init__(self, scratch: str, jobs: int) -> None:
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(PRELOADED)  # a process starts with these imported
+        self.free: queue.Queue[Path] = queue.Queue()
+        for i in range(jobs):
+            directory = Path(scratch, str(i))
+            shutil.copytree(ROOT, directory, ignore=shutil.ignore_patterns(".*", "__pycache__", "output"))
+            self.free.put(directory)
+
+    def passes(self, module: str, source: str, timeout: float | None = None) -> bool:
+        """Whether the module's tests pass, in time, with this source in its place."""
+        directory = self.free.get()
+        file = directory / "diffmath" / f"{module}.py"
+        original = file.read_text()
+        file.write_text(source)
+        process = self.context.Process(target=run_tests, args=(str(directory), GUARDS[module]))
+        process.start()
+        process.join(timeout)
+        process.kill()
+        process.join()
+        file.write_text(original)
+        self.free.put(directory)
+        return process.exitcode == 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--module", nargs="*", choices=GUARDS, default=list(GUARDS), help="of diffmath, as listed")
+    parser.add_argument("--limit", type=int, help="a random sample of so many of each module's mutants")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once")
+    arguments = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    n_killed = n_survived = 0
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(arguments.jobs) as pool:
+        runner = Runner(scratch, arguments.jobs)
+        for module in arguments.module:
+            started = time.monotonic()
+            if not runner.passes(module, (ROOT / "diffmath" / f"{module}.py").read_text()):
+                print(f"{module}: the tests fail without any change")
+                return 1
+            seconds = time.monotonic() - started
+            chosen = every = mutants(module)
+            if arguments.limit is not None and arguments.limit < len(every):
+                chosen = random.Random(arguments.seed).sample(every, arguments.limit)
+            alive = pool.map(lambda m, s=seconds: runner.passes(m.module, m.source, 10 + 4 * s), chosen)
+            survivors = []
+            for mutant in itertools.compress(chosen, alive):
+                survivors.append(mutant)
+                print(f"    {mutant}" + f"    [{mutant.reason()}]" * bool(mutant.reason()), flush=True)
+            real = sum(not mutant.reason() for mutant in survivors)
+            print(
+                f"{module}: {len(chosen) - len(survivors)} killed, {real} survived, "
+                f"{len(survivors) - real} equivalent; of {len(every)}, in {time.monotonic() - started:.0f} s",
+                flush=True,
+            )
+            n_killed, n_survived = n_killed + len(chosen) - len(survivors), n_survived + real
+    rate = n_killed / max(1, n_killed + n_survived)
+    print(f"{n_killed} killed, {n_survived} survived: {rate:.1%}")
+    return int(rate < GOAL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
