@@ -392,6 +392,7 @@ def large(shape: tuple[int, ...], n_repeats: int, seed: int) -> dict[str, Any]:
     return {
         "shape": shape,
         "times": times,
+        "repeats": n_repeats,
         "seconds": seconds,
         "evolve over DCTs": round(seconds["evolve"] / seconds["DCTs"], 3),
         "solve over DCTs": round(seconds["solve"] / seconds["DCTs"], 3),
@@ -419,6 +420,8 @@ def main(
     smoke: Annotated[bool, typer.Option("--smoke", help="A small run, to see that it runs.")] = False,
 ) -> None:
     results = results or (Path("runs") if smoke else HERE / "results") / "pde_benchmark.json"
+    if not parts or set(parts) - set("abc"):
+        raise typer.BadParameter(f"parts are among a, b, c; got {parts!r}", param_hint="--parts")
     os.environ |= {"NUMBA_NUM_THREADS": "1"} | ({"NUMBA_DISABLE_JIT": "1"} if smoke else {})  # read by its import
     report: dict[str, Any] = json.loads(results.read_text()) if results.exists() and not smoke else {}
     repeats = 3 if smoke else repeats
@@ -431,7 +434,7 @@ def main(
             if found is None:
                 continue
             report[name] = found | {
-                "repeats": repeats,
+                "repeats": found.get("repeats", repeats),
                 "seed": seed,
                 "versions": {"diffmath": __version__, "numpy": np.__version__, "scipy": scipy.__version__},
                 "device": "cpu",
