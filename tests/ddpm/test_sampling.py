@@ -23,9 +23,9 @@ def gaussian_denoiser(schedule, mean, spread):
     return predict
 
 
-def predicted_law(schedule, mean, spread, n_steps=None):
-    """Mean and variance of Algorithm 2's output for Gaussian data, from the printed formulas: a linear recursion."""
-    m, v = 0.0, 1.0
+def predicted_laws(schedule, mean, spread, n_steps=None):
+    """Mean and variance after every step of Algorithm 2 for Gaussian data, from the printed formulas: a recursion."""
+    m, v, laws_at = 0.0, 1.0, {schedule.n_steps: (0.0, 1.0)}
     times = schedule.subsequence(n_steps)
     for t, s in zip(times[:0:-1], times[-2::-1], strict=True):
         alpha_bar_t, alpha_bar_s = schedule.alpha_bar[t], schedule.alpha_bar[s]
@@ -35,7 +35,13 @@ def predicted_law(schedule, mean, spread, n_steps=None):
         shift = (1 - alpha) / np.sqrt(1 - alpha_bar_t) * gain * np.sqrt(alpha_bar_t) * mean / np.sqrt(alpha)
         m = slope * m + shift
         v = slope**2 * v + (1 - alpha) * (1 - alpha_bar_s) / (1 - alpha_bar_t)
-    return m, v
+        laws_at[int(s)] = m, v
+    return laws_at
+
+
+def predicted_law(schedule, mean, spread, n_steps=None):
+    """Mean and variance of Algorithm 2's output."""
+    return predicted_laws(schedule, mean, spread, n_steps)[0]
 
 
 @pytest.mark.parametrize(
@@ -96,12 +102,17 @@ def test_moments_pushed_through_the_update(n_steps):
             result.zero_()[self.calls] = 1.0
             return result
 
+    times = PAPER.subsequence(n_steps)[::-1].tolist()
     with Impulses() as mode:
-        images = sample(gaussian_denoiser(PAPER, mean, spread), PAPER, x_T, n_steps=n_steps, batch_size=1000)[:, 0]
+        _, states = sample(
+            gaussian_denoiser(PAPER, mean, spread), PAPER, x_T, n_steps=n_steps, batch_size=1000, trajectory=times
+        )
     assert mode.calls == n - 1  # none in the last step
-    m, v = predicted_law(PAPER, mean, spread, n_steps)
-    assert images[0].item() == pytest.approx(m, rel=1e-12)
-    assert (images - images[0]).square().sum().item() == pytest.approx(v, rel=1e-12)
+    predicted = predicted_laws(PAPER, mean, spread, n_steps)
+    for t, state in zip(times, states[..., 0], strict=True):
+        m, v = predicted[t]
+        assert state[0].item() == pytest.approx(m, rel=1e-12)
+        assert (state - state[0]).square().sum().item() == pytest.approx(v, rel=1e-12)
 
 
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1))
