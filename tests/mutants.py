@@ -64,6 +64,8 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [  # module, a part of the line, b
         "domain.discrete_eigenvalues ** (1 if s is None else s) * b**2",
         "a ratio",
     ),
+    ("schedule", "lost = (np.abs(", "", EITHER),
+    ("pde/functionals", "size = float(np.abs", "np.abs(direction).max() / np.abs(u).max()", "likewise for -size"),
     ("pde/functionals", "h = 1e-3 / size", "1e-3 / size", "central differences are the same for -h"),
     ("pde/spectral", "OCTAVES = 128.0", "", MORE),
     ("pde/spectral", "GONE = 2300.0", "", MORE),

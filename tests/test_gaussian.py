@@ -1,5 +1,7 @@
 """Gaussians by general rules; and with them, the closed forms (5)-(9), (14)-(16) of the schedule."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import assume, example, given
@@ -167,6 +169,8 @@ def test_batches_and_samples():
     for i, j in np.ndindex(2, 2):
         laws.sample_mean(x[:, i, j], g.mean[i, j])
         laws.sample_mean((x[:, i, j] - g.mean[i, j]) ** 2, g.variance[i, j])
+        within = np.abs(x[:, i, j] - g.mean[i, j]) < np.sqrt(g.variance[i, j])
+        laws.sample_mean(within, math.erf(math.sqrt(0.5)))  # not any other law of this mean and variance
 
 
 def test_bad_arguments():
