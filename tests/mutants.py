@@ -65,6 +65,8 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [  # module, a part of the line, b
         "a ratio",
     ),
     ("schedule", "lost = (np.abs(", "", EITHER),
+    ("pde/finite_difference", "swapaxes(0, 1)", "swapaxes(0, 1)", "the order of two axes that are swapped"),
+    ("pde/finite_difference", "_root_of_form(domain, v, s))", "_root_of_form(domain, v, s + 1)", "squared"),
     ("pde/functionals", "size = float(np.abs", "np.abs(direction).max() / np.abs(u).max()", "likewise for -size"),
     ("pde/functionals", "h = 1e-3 / size", "1e-3 / size", "central differences are the same for -h"),
     ("pde/spectral", "OCTAVES = 128.0", "", MORE),
