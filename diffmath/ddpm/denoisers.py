@@ -93,13 +93,13 @@ def mixture_denoiser(
     w = torch.ones(n, dtype=torch.float64) if weights is None else _double(weights, "weights", least=0)
     if v is None or w.shape != (n,) or not (w > 0).all():
         raise ValueError(f"there must be one variance, and one positive weight, for each of the {n} means")
-    flat, log_w = m.flatten(1) if m.ndim > 1 else m[:, None], (w / w.sum()).log()
+    flat, log_w = m.flatten(1) if m.ndim > 1 else m[:, None], w.log().log_softmax(0)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         alpha_bar, rest = (c.reshape(-1, 1) for c in _coefficients(schedule, x_t, t))
         x, centres = x_t.double().flatten(1), flat.to(x_t.device)
         spread = alpha_bar * v.to(x.device) + rest  # (B, K)
-        # |x - a m|^2 without the sum of squares' cancellation: cdist of scaled centres, for each sample's own a.
+        # |x - a m|^2 from the differences: expanded, the squares would cancel where the data are far from 0.
         scaled = alpha_bar.sqrt()[:, :, None] * centres  # (B, K, d)
         gap = x[:, None] - scaled
         logits = log_w.to(x.device) - 0.5 * gap.square().sum(2) / spread - 0.5 * x.shape[1] * spread.log()
@@ -141,7 +141,7 @@ def points_denoiser(schedule: VarianceSchedule, points: Tensor, weights: Tensor 
     w = torch.ones(len(x_i), dtype=torch.float64) if weights is None else _double(weights, "weights", least=0)
     if w.shape != (len(x_i),) or not (w > 0).all():
         raise ValueError(f"there must be one positive weight for each of the {len(x_i)} points")
-    flat, log_w = x_i.flatten(1) if x_i.ndim > 1 else x_i[:, None], (w / w.sum()).log()
+    flat, log_w = x_i.flatten(1) if x_i.ndim > 1 else x_i[:, None], w.log().log_softmax(0)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         alpha_bar, rest = (c.reshape(-1, 1) for c in _coefficients(schedule, x_t, t))
@@ -168,7 +168,7 @@ def _fits(values: float | Tensor, n: int) -> bool:
 
 
 def _double(values: float | Tensor, name: str, least: float = -float("inf")) -> Tensor:
-    tensor = torch.as_tensor(values, dtype=torch.float64)
+    tensor = torch.as_tensor(values, dtype=torch.float64).detach().clone()  # the caller's may change
     if not torch.isfinite(tensor).all() or (tensor < least).any():
         raise ValueError(f"{name} must be finite" + (f" and at least {least}" if least > -float("inf") else ""))
     return tensor
