@@ -489,7 +489,7 @@ def _algorithm_2(rng: np.random.Generator) -> Example:
     n, mean, spread = int(rng.integers(2, 60)), float(rng.normal()), float(10.0 ** rng.uniform(-1, 0.5))
     schedule = VarianceSchedule.linear(n, 1e-3, 0.2)
     exact = gaussian_denoiser(schedule, mean, spread**2)
-    # Each step is affine, x_s = A x + B z + c; its coefficients are read off the update that `sample` uses, at 0 and at 1.
+    # Each step is affine, x_s = A x + B z + c, with coefficients read off the update that `sample` uses, at 0 and 1.
     m, v = 0.0, 1.0
     for t in range(n, 0, -1):
         x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
