@@ -240,6 +240,7 @@ def verify(
 ) -> None:
     """Check every equation of the paper, and the algorithms; exit status 1 if any check fails."""
     from json import dumps
+    from math import isfinite
 
     from diffmath import verification
     from diffmath._files import replacing
@@ -247,8 +248,10 @@ def verify(
     results = verification.verify(examples, seed=seed, progress=True)
     typer.echo(verification.table(results))
     if json is not None:
+        # JSON knows no infinity.
+        entries = [r._asdict() | {"worst": r.worst if isfinite(r.worst) else None} for r in results]
         with replacing(json) as temporary:
-            temporary.write_text(dumps([result._asdict() for result in results], indent=2) + "\n")
+            temporary.write_text(dumps(entries, indent=2, allow_nan=False) + "\n")
     failed = [result.label for result in results if not result.passed]
     typer.echo(f"{len(results) - len(failed)} of {len(results)} hold" + f"; {', '.join(failed)} fail" * bool(failed))
     raise typer.Exit(1 if failed else 0)

@@ -1,35 +1,69 @@
 """``python -m diffmath verify``: nothing of the paper is missing from it, all holds, and all can fail."""
 
 import importlib
+import inspect
 import json
 import math
 import re
+import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from diffmath import verification
+from diffmath import ddpm, verification
 from diffmath.__main__ import app
+from diffmath.gaussian import Gaussian
 from diffmath.pde import RenormalizedFlow, stability
+from diffmath.pde.spectral import HeatModes, QuickDecay
 from diffmath.schedule import VarianceSchedule
-from diffmath.verification import CHECKS, Check, Example, table, verify
+from diffmath.verification import CHECKS, CODE, Check, Example, table, verify
 
 ROOT = Path(__file__).parent.parent
-EQUATIONS = [f"({n})" for n in range(1, 24)]
-ALGORITHMS = ["Algorithm 1", "Algorithm 2"]
+LABELS = [*(f"({n})" for n in range(1, 24)), "Algorithm 1", "Algorithm 2"]
+
+
+def traced(check):
+    """The result of a check, and the code of all functions that it called."""
+    called, before = set(), sys.getprofile()
+    sys.setprofile(lambda frame, event, arg: called.add(frame.f_code))
+    try:
+        (result,) = verify(20, checks=[check])
+    finally:
+        sys.setprofile(before)
+    return result, called
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return {check.label: traced(check) for check in CHECKS}
+
+
+def docstrings(name):
+    """Of an object, of its class if it is a method, and of its module."""
+    while not inspect.ismodule(item := resolve_name(name)):
+        yield item.__doc__ or ""
+        name = name.rpartition(".")[0]
+    yield item.__doc__ or ""
+
+
+def cited(text):
+    """The equations' numbers in a text, those within a range too."""
+    numbers = set()
+    for first, last in re.findall(r"\((\d+)\)(?:-\((\d+)\))?", text):
+        numbers |= {f"({n})" for n in range(int(first), int(last or first) + 1)}
+    return numbers | set(re.findall(r"Algorithm \d", text))
+
+
+def test_citations():
+    assert cited("eqs. (1), (7)-(9); Algorithm 2") == {"(1)", "(7)", "(8)", "(9)", "Algorithm 2"}
 
 
 def test_nothing_is_missing():
-    """Every equation and algorithm has a check and code that names it; every figure has a module and a test."""
-    assert sorted(check.label for check in CHECKS) == sorted(EQUATIONS + ALGORITHMS)
-    code = "\n".join(path.read_text() for path in (ROOT / "diffmath").rglob("*.py") if path.name != "verification.py")
-    named = set()
-    for first, last in re.findall(r"\((\d+)\)(?:-\((\d+)\))?", code):
-        named |= set(range(int(first), int(last or first) + 1))
-    assert set(range(1, 24)) <= named
-    assert all(name in code for name in ALGORITHMS)
+    """Every equation and algorithm has a check and code; every figure has a module and a test."""
+    assert sorted(check.label for check in CHECKS) == sorted(CODE) == sorted(LABELS)
     tests = (ROOT / "tests" / "test_figures.py").read_text()
     for number in range(1, 8):
         module = importlib.import_module(f"paper_figures.figure{number}")
@@ -38,10 +72,26 @@ def test_nothing_is_missing():
         assert f"figure{number}" in tests
 
 
-def test_all_holds():
-    results = verify(20)
+@pytest.mark.parametrize("label", LABELS)
+def test_each_equation_is_code_that_its_check_calls(runs, label):
+    """The objects are there, say which equation they are, and are called when it is checked."""
+    assert CODE[label]
+    for name in CODE[label]:
+        item = resolve_name(name)
+        assert any(label in cited(text) for text in docstrings(name)), f"{name} does not cite {label}"
+        function = inspect.unwrap(item.__init__ if inspect.isclass(item) else item)
+        assert function.__code__ in runs[label][1], f"the check of {label} does not call {name}"
+
+
+@pytest.mark.parametrize("label", ["(20)", "(21)", "(22)"])
+def test_both_paths_of_the_flow_are_checked(runs, label):
+    assert {HeatModes.at.__code__, QuickDecay.groups.__code__} <= runs[label][1]
+
+
+def test_all_holds(runs):
+    results = [result for result, _ in runs.values()]
     assert [r.label for r in results if not r.passed] == []
-    assert all(math.isfinite(r.worst) and r.where for r in results)
+    assert all(math.isfinite(r.worst) and r.where and r.code for r in results)
     assert table(results).count("holds") == 25
 
 
@@ -50,72 +100,145 @@ def scaled(method, factor=1 + 1e-9):
     return lambda self, *args, **kwargs: factor * method(self, *args, **kwargs)
 
 
-def shifted_transition(self, t, s=None):
-    alpha, variance = TRANSITION(self, t, s)
-    return alpha, variance * (1 + 1e-9)
+def changed(method, change):
+    """The method of a class, with its result changed."""
+    return lambda self, *args, **kwargs: change(method(self, *args, **kwargs))
 
 
-TRANSITION = VarianceSchedule.transition
-SCHEDULE = VarianceSchedule
+def rushed(method):
+    """A method of the flow, with its times off by a part in a million."""
+    return lambda self, u_0, times, **options: method(self, u_0, np.multiply(times, 1 + 1e-6), **options)
 
 
-@pytest.mark.parametrize(
-    ("owner", "name", "replacement", "labels"),
-    [
-        (SCHEDULE, "transition", shifted_transition, ["(3)", "(5)", "(6)", "(9)", "(11)"]),
-        (SCHEDULE, "forward_step", scaled(SCHEDULE.forward_step), ["(2)"]),
-        (SCHEDULE, "add_noise", scaled(SCHEDULE.add_noise), ["(8)"]),
-        (SCHEDULE, "posterior_variance", scaled(SCHEDULE.posterior_variance), ["(14)", "(15)"]),
-        (SCHEDULE, "posterior_mean", scaled(SCHEDULE.posterior_mean), ["(14)", "(16)"]),
-        (SCHEDULE, "posterior_mean", scaled(SCHEDULE.posterior_mean, 1.01), ["(10)", "(12)"]),
-        (SCHEDULE, "posterior_mean_from_noise", scaled(SCHEDULE.posterior_mean_from_noise), ["(18)", "(19)"]),
-        (SCHEDULE, "backward_step", scaled(SCHEDULE.backward_step), ["(19)", "Algorithm 2"]),
-        (stability, "jacobian", lambda *args, J=stability.jacobian: (1 + 1e-6) * J(*args), ["(23)"]),
-        (verification.Gaussian, "log_density", scaled(verification.Gaussian.log_density), ["(1)"]),
-    ],
-)
+def growing(ds):
+    return ds * (1 + 1e-9 * np.pi**2 / float(ds.x[0] + ds.x[-1]) ** 2 * ds.time)
+
+
+def wrong_tables(self, beta, init=VarianceSchedule.__init__):
+    init(self, beta)
+    self.alpha, self.alpha_bar = self.alpha * (1 + 1e-9), self.alpha_bar * (1 + 1e-9)
+
+
+SCHEDULE, FLOW = VarianceSchedule, RenormalizedFlow
+ERRORS = [
+    (SCHEDULE, "__init__", wrong_tables, ["(4)", "(7)"]),
+    (
+        SCHEDULE,
+        "transition",
+        changed(SCHEDULE.transition, lambda pair: (pair[0], pair[1] * (1 + 1e-9))),
+        ["(3)", "(5)", "(6)", "(9)", "(11)"],
+    ),
+    (SCHEDULE, "forward_step", scaled(SCHEDULE.forward_step), ["(2)"]),
+    (SCHEDULE, "add_noise", scaled(SCHEDULE.add_noise), ["(8)"]),
+    (SCHEDULE, "predict_x_0", scaled(SCHEDULE.predict_x_0), ["(17)"]),
+    (SCHEDULE, "posterior_variance", scaled(SCHEDULE.posterior_variance), ["(13)", "(14)", "(15)"]),
+    (SCHEDULE, "posterior_mean", scaled(SCHEDULE.posterior_mean), ["(13)", "(14)", "(16)", "(17)"]),
+    (SCHEDULE, "posterior_mean", scaled(SCHEDULE.posterior_mean, 1.01), ["(10)", "(12)"]),
+    (
+        SCHEDULE,
+        "posterior_mean_from_noise",
+        scaled(SCHEDULE.posterior_mean_from_noise),
+        ["(17)", "(18)", "(19)", "Algorithm 2"],
+    ),
+    (SCHEDULE, "backward_step", scaled(SCHEDULE.backward_step), ["(19)", "Algorithm 2"]),
+    (Gaussian, "log_density", scaled(Gaussian.log_density), ["(1)"]),
+    (Gaussian, "push", changed(Gaussian.push, lambda law: law.affine(1 + 1e-9)), ["(6)", "(11)"]),
+    (Gaussian, "product", changed(Gaussian.product, lambda p: (p[0].affine(1 + 1e-9), p[1])), ["(13)", "(14)"]),
+    (Gaussian, "given", changed(Gaussian.given, lambda law: law.affine(1 + 1e-6)), ["(10)", "(14)"]),
+    (FLOW, "solve", changed(FLOW.solve, growing), ["(21)", "(22)"]),
+    (FLOW, "solve", rushed(FLOW.solve), ["(20)", "(22)"]),
+    (FLOW, "solve", changed(FLOW.solve, lambda ds: ds.assign(multiplier=ds.multiplier * (1 + 1e-6))), ["(20)", "(22)"]),
+    (FLOW, "evolve", scaled(FLOW.evolve), ["(21)", "(22)"]),
+    (FLOW, "evolve", rushed(FLOW.evolve), ["(20)", "(22)"]),
+    (FLOW, "solve_modes", changed(FLOW.solve_modes, growing), ["(21)", "(22)"]),
+    (FLOW, "solve_modes", rushed(FLOW.solve_modes), ["(20)", "(22)"]),
+    (
+        FLOW,
+        "solve_modes",
+        changed(FLOW.solve_modes, lambda ds: ds.assign(multiplier=ds.multiplier * (1 + 1e-6))),
+        ["(20)", "(22)"],
+    ),
+    (SCHEDULE, "posterior_variance", scaled(SCHEDULE.posterior_variance, math.nan), ["(13)", "(14)", "(15)"]),
+    (FLOW, "evolve", scaled(FLOW.evolve, math.nan), ["(20)", "(21)", "(22)"]),
+    (FLOW, "growth_rate", scaled(FLOW.growth_rate, 1 + 1e-6), ["(23)"]),
+    (stability, "jacobian", lambda *args, J=stability.jacobian: (1 + 1e-6) * J(*args), ["(23)"]),
+]
+
+
+@pytest.mark.parametrize(("owner", "name", "replacement", "labels"), ERRORS)
 def test_errors_are_found(monkeypatch, owner, name, replacement, labels):
-    """A coefficient off by 1e-9, or a term left out, fails the checks of its equation."""
+    """A coefficient or a time a little off fails the checks of its equation, by what they find."""
     monkeypatch.setattr(owner, name, replacement)
     results = verify(10, checks=[check for check in CHECKS if check.label in labels])
-    assert [r.label for r in results if r.passed] == []
+    assert [r.label for r in results if r.passed or "Error: " in r.where] == []
 
 
-def test_errors_of_tables_and_of_the_flow_are_found(monkeypatch):
-    original = VarianceSchedule.__init__
-
-    def wrong(self, beta):
-        original(self, beta)
-        self.alpha, self.alpha_bar = self.alpha * (1 + 1e-9), self.alpha_bar * (1 + 1e-9)
-
-    solve = RenormalizedFlow.solve_modes
-
-    def drifting(self, c, times, **options):
-        return solve(self, c, times, **options) * (1 + 1e-6 * np.max(times))
-
-    monkeypatch.setattr(VarianceSchedule, "__init__", wrong)
-    monkeypatch.setattr(RenormalizedFlow, "solve_modes", drifting)
-    results = verify(10, checks=[check for check in CHECKS if check.label in ("(4)", "(7)", "(21)", "(22)")])
-    assert [r.label for r in results if r.passed] == []
+ALGORITHMS = [
+    ("train", "x_t = schedule.add_noise(x_0, eps, t)", "x_t = schedule.add_noise(x_0, -eps, t)"),
+    ("train", "loss = F.mse_loss(", "loss = F.l1_loss("),
+    ("train", "return x_0, eps, t", "return x_0, eps, torch.where(torch.rand(t.shape) < 0.003, 1, t)"),
+    ("sample", "backward_step(x, eps, z, t, s)", "backward_step(x, eps, (1 + 1e-9) * z, t, s)"),
+    ("sample", "mean_from_noise(x, eps, t, s)", "mean_from_noise(x, eps, t, s) + 1e-5 * torch.randn(x.shape)"),
+    ("sample", "torch.full((len(part),), t,", "torch.full((len(part),), max(t - 1, 1),"),
+    ("sample", "return noise.to(device),", "return (1 + 1e-9) * noise.to(device),"),
+    ("sample", "z = torch.randn(", "generator.manual_seed(0)\n                z = torch.randn("),
+]
 
 
-def test_a_wrong_multiplier_is_found(monkeypatch):
-    solve = RenormalizedFlow.solve_modes
+@pytest.mark.parametrize(("name", "old", "new"), ALGORITHMS)
+def test_errors_in_the_algorithms_are_found(monkeypatch, name, old, new):
+    """One place of the source changed: another noise, time, loss or start."""
+    module = inspect.getmodule(getattr(ddpm, name))
+    source = inspect.getsource(module)
+    assert source.count(old) == 1
+    namespace = {"__name__": module.__name__}
+    exec(source.replace(old, new), namespace)
+    monkeypatch.setattr(ddpm, name, namespace[name])
+    label = {"train": "Algorithm 1", "sample": "Algorithm 2"}[name]
+    (result,) = verify(10, checks=[check for check in CHECKS if check.label == label])
+    assert not result.passed
+    assert "Error: " not in result.where
 
-    def wrong(self, c, times, **options):
-        ds = solve(self, c, times, **options)
-        return ds.assign(multiplier=ds.multiplier * (1 + 1e-6))
 
-    monkeypatch.setattr(RenormalizedFlow, "solve_modes", wrong)
-    results = verify(10, checks=[check for check in CHECKS if check.label in ("(20)", "(22)")])
-    assert [r.label for r in results if r.passed] == []
+def test_every_check_can_fail():
+    assert {label for *_, labels in ERRORS for label in labels} | {"Algorithm 1"} == set(LABELS)
+
+
+def test_symbolic_identities_are_needed(monkeypatch):
+    """Right numbers do not save a wrong identity."""
+    for name in ("_completed_square", "_substituted"):
+        _, *functions = getattr(verification, name)()
+        monkeypatch.setattr(verification, name, lambda functions=functions: (False, *functions))
+    results = verify(1, checks=[check for check in CHECKS if check.label in ("(13)", "(17)")])
+    assert [r.worst for r in results] == [math.inf, math.inf]
 
 
 def test_a_nan_fails():
-    broken = Check("(0)", "nothing", "property", 1.0, lambda rng: Example(math.nan, "everywhere"))
+    """One is enough, whatever comes after it."""
+    errors = iter([0.0, math.nan, 0.5])
+    broken = Check("(0)", "nothing", "property", 1.0, lambda rng: Example(next(errors), "everywhere"))
     (result,) = verify(3, checks=[broken])
     assert not result.passed
     assert "**fails**" in table([result])
+
+
+def test_an_exception_fails_its_check_alone(tmp_path, monkeypatch):
+    """A failed line says what happened; the others are tried, and the exit status is 1."""
+
+    def raising(rng):
+        raise ValueError("a | b\nc")
+
+    broken = Check("(0)", "nothing", "property", 1.0, raising)
+    monkeypatch.setattr(verification, "CHECKS", [broken, *(check for check in CHECKS if check.label == "(2)")])
+    first, second = verify(3)
+    assert (first.worst, first.where, first.passed) == (math.inf, "ValueError: a | b\nc", False)
+    assert second.passed
+    assert r"| inf | ValueError: a \| b c |" in table([first])
+    done = CliRunner().invoke(app, ["verify", "--examples", "3", "--json", str(tmp_path / "verify.json")])
+    assert done.exit_code == 1
+    assert "1 of 2 hold; (0) fail" in done.output
+    written = json.loads((tmp_path / "verify.json").read_text())
+    assert [(r["worst"] is None, r["passed"]) for r in written] == [(True, False), (False, True)]
 
 
 def test_command(tmp_path, monkeypatch):
@@ -126,7 +249,8 @@ def test_command(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "2 of 2 hold" in done.output
     written = json.loads((tmp_path / "verify.json").read_text())
-    assert [(r["label"], r["examples"]) for r in written] == [("(2)", 3), ("(13)", 1)]
+    assert [(r["label"], r["examples"]) for r in written] == [("(2)", 3), ("(13)", 3)]
+    assert [tuple(r["code"]) for r in written] == [CODE["(2)"], CODE["(13)"]]
     monkeypatch.setattr(VarianceSchedule, "forward_step", scaled(VarianceSchedule.forward_step))
     done = CliRunner().invoke(app, ["verify", "--examples", "3"])
     assert done.exit_code == 1
