@@ -5,7 +5,7 @@ that come out, (5)-(9) and (15)-(18); the two are written independently, and the
 
 A Gaussian here has independent components: :math:`N(x; \mu, \operatorname{diag}(s^2))` with one variance for each
 component, or one for all, the isotropic case (1) of the paper. Everything is float64, and any leading axes of the mean
-and the variance are a batch. The module needs numpy alone.
+and the variance are a batch. Batches broadcast; the dimension d does not. The module needs numpy alone.
 """
 
 from __future__ import annotations
@@ -104,9 +104,10 @@ class Gaussian:
         return self.mean + np.sqrt(self.variance) * rng.standard_normal((n, *self.mean.shape))
 
     def __add__(self, other: Gaussian) -> Gaussian:
-        """The law of the sum of two independent variables: means add, variances add."""
+        """The law of the sum of two independent variables of one dimension d: means add, variances add."""
         if not isinstance(other, Gaussian):
             return NotImplemented
+        self._component(other.mean, "the other mean")
         return Gaussian(self.mean + other.mean, self.variance + other.variance)
 
     def affine(self, scale: npt.ArrayLike, shift: npt.ArrayLike = 0.0) -> Gaussian:
@@ -114,9 +115,9 @@ class Gaussian:
 
         Parameters
         ----------
-        scale : float or array, broadcastable to the mean's shape
+        scale : float or array, shape (..., d)
             a, not zero; an array acts on each component.
-        shift : float or array, broadcastable to the mean's shape
+        shift : float or array, shape (..., d)
             b.
 
         Returns
@@ -126,9 +127,9 @@ class Gaussian:
         Raises
         ------
         ValueError
-            If the scale is zero or the result is not finite.
+            If the scale is zero, an array's last axis has not d entries, or the result is not finite.
         """
-        a, b = _real(scale, "scale"), _real(shift, "shift")
+        a, b = self._factor(scale, "scale"), self._factor(shift, "shift")
         return Gaussian(a * self.mean + b, a * a * self.variance)
 
     def product(self, other: Gaussian) -> tuple[Gaussian, Floats]:
@@ -145,7 +146,13 @@ class Gaussian:
         -------
         gaussian : Gaussian
         log_factor : numpy.ndarray, shape (...)
+
+        Raises
+        ------
+        ValueError
+            If the other has another dimension d.
         """
+        self._component(other.mean, "the other mean")
         total = self.variance + other.variance
         # The precision-weighted mean, in the form that stays within the two means.
         mean = self.mean + (self.variance / total) * (other.mean - self.mean)
@@ -167,8 +174,9 @@ class Gaussian:
         Raises
         ------
         ValueError
-            If a variance of the other is not larger: the quotient is no density.
+            If a variance of the other is not larger: the quotient is no density; or it has another dimension d.
         """
+        self._component(other.mean, "the other mean")
         gap = other.variance - self.variance
         if not (gap > 0).all():
             raise ValueError("the other variance must be larger, else the quotient cannot be normalised")
@@ -177,7 +185,8 @@ class Gaussian:
 
     def push(self, scale: npt.ArrayLike, variance: npt.ArrayLike) -> Gaussian:
         r"""The law of :math:`y = a x + \text{noise}`: the integral of :math:`N(y; a x, v)` over this law of x."""
-        return self.affine(scale) + Gaussian(np.zeros_like(self.mean), variance)
+        v = self._factor(variance, "variance")
+        return self.affine(scale) + Gaussian(np.zeros(np.broadcast_shapes(self.mean.shape, v.shape)), v)
 
     def given(self, y: npt.ArrayLike, scale: npt.ArrayLike, variance: npt.ArrayLike) -> Gaussian:
         r"""Bayes' rule (10): the law of x given y, where x has this law and :math:`p(y | x) = N(y; a x, v)`.
@@ -188,9 +197,9 @@ class Gaussian:
         ----------
         y : array, shape (..., d)
             What was observed.
-        scale : float or array, broadcastable to the mean's shape
+        scale : float or array, shape (..., d)
             a, not zero.
-        variance : float or array, broadcastable to the mean's shape
+        variance : float or array, shape (..., d)
             v, that of the noise in y.
 
         Returns
@@ -200,15 +209,13 @@ class Gaussian:
         Raises
         ------
         ValueError
-            If the scale is zero, the variance is not positive, or y has another dimension.
+            If the scale is zero, the variance is not positive, or an array's last axis has not d entries.
         """
-        a = _real(scale, "scale")
+        a, v = self._factor(scale, "scale"), self._factor(variance, "variance")
         if not (a != 0).all():
             raise ValueError("scale must not be zero: y would say nothing of x")
-        y = self._component(y, "y")
-        likelihood = Gaussian(
-            np.broadcast_to(y / a, np.broadcast_shapes(y.shape, self.mean.shape)), _real(variance, "variance") / a**2
-        )
+        y = self._component(y, "y") / a
+        likelihood = Gaussian(np.broadcast_to(y, np.broadcast_shapes(y.shape, v.shape)), v / a**2)
         return self.product(likelihood)[0]
 
     def _component(self, x: npt.ArrayLike, name: str) -> Floats:
@@ -216,6 +223,10 @@ class Gaussian:
         if x.ndim == 0 or x.shape[-1] != self.dim:
             raise ValueError(f"{name} must have d = {self.dim} entries in its last axis; its shape is {x.shape}")
         return x
+
+    def _factor(self, x: npt.ArrayLike, name: str) -> Floats:
+        """A number for all components, or one for each."""
+        return _real(x, name) if np.ndim(x) == 0 else self._component(x, name)
 
 
 def _real(values: Any, name: str) -> Floats:

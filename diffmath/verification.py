@@ -764,9 +764,9 @@ CHECKS = (
     Check("(7)", "alpha_bar is the product of the alphas", "property", 32 * EPS, _product),
     Check("(8)", "the leap from the image", "property", 32 * EPS, _leap),
     Check("(9)", "the law given the image, by recursion over (2)", "property", 32 * EPS, _law_given_image),
-    Check("(10)", "Bayes' right side has mass 1, mean (16), variance (15)", "quadrature", 1e-7, _bayes, 0.1),
+    Check("(10)", "Bayes' right side has mass 1, mean (16), variance (15)", "quadrature", 1e-10, _bayes, 0.1),
     Check("(11)", "given x_s, the image says nothing more of x_t", "property", 32 * EPS, _markov),
-    Check("(12)", "the quotient of densities is the density (14)", "general rule", 1e-10, _densities),
+    Check("(12)", "the quotient of densities is the density (14)", "general rule", 1e-12, _densities),
     Check(
         "(13)", "completing the square gives (15), (16), and their values", "symbolic", 64 * EPS, _completing_the_square
     ),

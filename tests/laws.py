@@ -1,24 +1,42 @@
-"""Assertions that both halves share: the laws that the mathematics obeys."""
+"""Assertions that both halves share: the laws that the mathematics obeys.
+
+In a property test each tells Hypothesis how much of the allowed error was there, under its label, and the search is
+driven to the worst.
+"""
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
+from hypothesis import target
+from hypothesis.errors import InvalidArgument
+from scipy import stats
 from scipy.integrate import quad
 
 EPS = np.finfo(np.float64).eps
 
 
-def close(actual, expected, *, ulps, scale=0.0):
-    """|actual - expected| <= ulps eps max(|expected|, scale), elementwise: a tolerance counted in roundings."""
+def within(actual, expected, tolerance, *, label=""):
+    """|actual - expected| <= tolerance, elementwise."""
     actual, expected = np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     error = np.abs(actual - expected)
-    allowed = ulps * EPS * np.maximum(np.abs(expected), scale)
-    assert (error <= allowed).all(), f"off by {np.max(error / np.maximum(allowed, 1e-300)):.3g} of the allowed error"
+    with np.errstate(over="ignore"):
+        share = float(np.max(error / np.maximum(tolerance, 1e-300), initial=0.0))
+    with contextlib.suppress(InvalidArgument):  # no property test, not finite, or not the label's first in this example
+        target(share, label=label)
+    assert (error <= tolerance).all(), f"{label or 'it'} is off by {share:.3g} of the allowed error"
+
+
+def close(actual, expected, *, ulps, scale=0.0, label=""):
+    """|actual - expected| <= ulps eps max(|expected|, scale), elementwise: a tolerance counted in roundings."""
+    size = np.maximum(np.abs(np.asarray(expected, dtype=np.float64)), scale)
+    within(actual, expected, ulps * EPS * size, label=label)
 
 
 def variances_add(signal, noise, total=1.0, *, ulps=8):
     """The variance of a sum of independent terms is the sum of their variances."""
-    close(np.asarray(signal) + np.asarray(noise), total, ulps=ulps)
+    close(np.asarray(signal) + np.asarray(noise), total, ulps=ulps, label="variance")
 
 
 def normalised(density, centre, width, *, atol):
@@ -29,7 +47,7 @@ def normalised(density, centre, width, *, atol):
             lambda u: u**power * width * float(density(centre + width * u)), -12, 12, epsabs=atol / 10, epsrel=1e-13
         )[0]
 
-    np.testing.assert_allclose([moment(0), moment(1), moment(2)], [1, 0, 1], rtol=0, atol=atol)
+    within([moment(0), moment(1), moment(2)], [1, 0, 1], atol, label="moments")
 
 
 def composes(transition, r, s, t, *, ulps):
@@ -39,26 +57,26 @@ def composes(transition, r, s, t, *, ulps):
     """
     (alpha_ts, variance_ts), (alpha_sr, variance_sr) = transition(t, s), transition(s, r)
     alpha_tr, variance_tr = transition(t, r)
-    close(alpha_ts * alpha_sr, alpha_tr, ulps=ulps + 4 * abs(np.log(alpha_tr)), scale=1e-290)
+    close(alpha_ts * alpha_sr, alpha_tr, ulps=ulps + 4 * abs(np.log(alpha_tr)), scale=1e-290, label="amplitude")
     variances_add(alpha_ts * variance_sr, variance_ts, variance_tr, ulps=ulps)
 
 
 def semigroup(evolve, u_0, t_1, t_2, *, ulps):
     """Two short flows are one long one: ``evolve(u, t)``."""
     expected = evolve(u_0, t_1 + t_2)
-    close(evolve(evolve(u_0, t_1), t_2), expected, ulps=ulps, scale=np.abs(expected).max())
+    close(evolve(evolve(u_0, t_1), t_2), expected, ulps=ulps, scale=np.abs(expected).max(), label="semigroup")
 
 
 def conserved(values, *, ulps):
     """A quantity keeps its first value."""
     values = np.asarray(values)
-    close(values, np.broadcast_to(values[0], values.shape), ulps=ulps)
+    close(values, np.broadcast_to(values[0], values.shape), ulps=ulps, label="conserved")
 
 
 def never_rises(values, *, ulps=8):
     """A sequence is non-increasing but for rounding."""
     values = np.asarray(values)
-    assert (np.diff(values) <= ulps * EPS * np.abs(values[:-1])).all()
+    within(np.maximum(np.diff(values), 0), 0, ulps * EPS * np.abs(values[:-1]), label="rise")
 
 
 def sample_mean(values, expected, sigmas=5.0):
@@ -66,3 +84,21 @@ def sample_mean(values, expected, sigmas=5.0):
     values = np.asarray(values, dtype=np.float64)
     error = values.std() / np.sqrt(values.size)
     assert abs(values.mean() - expected) < sigmas * error, f"{values.mean()} +- {error}, expected {expected}"
+
+
+def gaussian_samples(x, mean, covariance, *, false_alarm=1e-6):
+    """Samples, one in each row, of this mean and covariance: an exact test, by Bartlett's decomposition.
+
+    Whitened, n samples of N(m, C) in d dimensions have a mean of variance 1/n; and the Cholesky factor of their scatter
+    about it has independent entries, standard normal below the diagonal and chi of n - 1, ..., n - d degrees of freedom
+    on it. None of these numbers may be in the tails that have, all together, at most the probability `false_alarm`.
+    """
+    n, d = x.shape
+    z = np.linalg.solve(np.linalg.cholesky(covariance), (x - mean).T)
+    centre = z.mean(axis=1, keepdims=True)
+    factor = np.linalg.cholesky((z - centre) @ (z - centre).T)
+    normal = stats.norm.cdf([*(np.sqrt(n) * centre.ravel()), *factor[np.tril_indices(d, -1)]])
+    chi = stats.chi.cdf(np.diag(factor), n - 1 - np.arange(d))
+    below = np.concatenate([normal, chi])
+    tail = 2 * np.minimum(below, 1 - below).min()
+    assert tail * len(below) > false_alarm, f"one of {len(below)} numbers is in a tail of {tail:.3g}"

@@ -1,4 +1,4 @@
-"""What the tests draw: schedules, jumps between their times, images, boxes, initial conditions, times."""
+"""What the tests draw: schedules, jumps between their times, images, covariances, boxes, initial conditions, times."""
 
 from __future__ import annotations
 
@@ -44,6 +44,13 @@ def jumps(draw, n_times=2, max_steps=MAX_STEPS):
 def images(n=3, shape=(2, 2)):
     """A few small images of float64, of size at most 4."""
     return hnp.arrays(np.float64, (n, *shape), elements=st.floats(-4, 4, allow_subnormal=False))
+
+
+@st.composite
+def covariances(draw, d):
+    """Eigenvalues, of which some may be zero, and orthonormal eigenvectors as columns, turned anyhow."""
+    s = draw(hnp.arrays(np.float64, d, elements=st.one_of(st.just(0.0), st.floats(1e-3, 4))))
+    return s, np.linalg.qr(draw(hnp.arrays(np.float64, (d, d), elements=st.floats(-1, 1))))[0]
 
 
 def boxes(max_ndim=3, max_cells=9):

@@ -1,14 +1,16 @@
 """The strategies draw what they say, in all its variety; and the laws can be broken."""
 
+import re
+
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, find, given, settings
+from hypothesis import HealthCheck, Phase, find, given, settings, target
 from hypothesis import strategies as st
-from hypothesis.errors import NoSuchExample
+from hypothesis.errors import InvalidArgument, NoSuchExample
 
 from diffmath.schedule import VarianceSchedule
 from tests import laws
-from tests.strategies import boxes, images, jumps, schedules, spectra, times_of_interest, wide_spectra
+from tests.strategies import boxes, covariances, images, jumps, schedules, spectra, times_of_interest, wide_spectra
 
 QUICK = settings(
     max_examples=2000, phases=[Phase.generate], derandomize=True, suppress_health_check=list(HealthCheck), deadline=None
@@ -55,6 +57,18 @@ def test_jumps_begin_and_end_everywhere():
 def test_images(x):
     assert (x.shape, x.dtype) == ((2, 3), np.float64)
     assert abs(x).max() <= 4
+
+
+@given(covariances(3))
+def test_covariances(case):
+    s, axes = case
+    assert s.min() >= 0
+    laws.close(axes.T @ axes, np.eye(3), ulps=16, scale=1)
+
+
+def test_covariances_are_singular_and_turned():
+    find(covariances(3), lambda case: (case[0] == 0).sum() == 1, settings=QUICK)
+    find(covariances(3), lambda case: np.abs(case[1]).max() < 0.9, settings=QUICK)
 
 
 @given(boxes())
@@ -110,7 +124,13 @@ def test_laws_can_be_broken():
     def gaussian(x, scale=1.0):
         return scale * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
 
+    def normal(e):
+        laws.gaussian_samples(
+            np.random.default_rng(0).standard_normal((10_000, 3)) + e[0], np.zeros(3), np.eye(3) + e[1]
+        )
+
     cases = [
+        (lambda e: laws.within([1, 1 + e], [1, 1], [0, 1e-3]), 2e-3),
         (lambda e: laws.close(1 + e, 1, ulps=8), 1e-14),
         (lambda e: laws.variances_add(0.5, 0.5 + e), 1e-13),
         (lambda e: laws.normalised(lambda x: gaussian(x, 1 + e), 0.0, 1.0, atol=1e-10), 1e-9),
@@ -120,8 +140,36 @@ def test_laws_can_be_broken():
         (lambda e: laws.conserved([1.0, 1.0 + e], ulps=8), 1e-14),
         (lambda e: laws.never_rises([1.0, 1.0 + e]), 1e-14),
         (lambda e: laws.sample_mean(np.random.default_rng(0).standard_normal(10_000), e), 0.1),
+        (lambda e: normal((np.array([e, 0, 0]), 0)), 0.08),
+        (lambda e: normal((0, np.diag([0, e, 0]))), 0.12),
+        (lambda e: normal((0, e * (np.eye(3)[::-1] - np.diag([0, 1, 0])))), 0.08),
     ]
     for law, error in cases:
         law(0)
         with pytest.raises(AssertionError):
             law(error)
+
+
+def test_gaussian_samples_alarms_as_often_as_it_says():
+    """Of 1000 correct laws, with few samples, so many that nine numbers are beside tails of 0.1 / 9: to 5 sigma."""
+    rng, factor = np.random.default_rng(0), np.array([[1.0, 0, 0], [2, 1, 0], [0, -1, 3]])
+    alarms = 0
+    for _ in range(1000):
+        try:
+            laws.gaussian_samples(1 + rng.standard_normal((5, 3)) @ factor.T, 1, factor @ factor.T, false_alarm=0.1)
+        except AssertionError:
+            alarms += 1
+    rate = 1 - (1 - 0.1 / 9) ** 9
+    assert abs(alarms / 1000 - rate) < 5 * np.sqrt(rate * (1 - rate) / 1000)
+
+
+@given(st.floats(0, 1))
+def test_laws_drive_the_search(x):
+    """Hypothesis hears of the worst error, as a share of what is allowed: a label cannot be told again."""
+    laws.within([1.0, x], [1.0, 0.0], [0.1, 2.0], label="some")
+    laws.close(1 + 4 * laws.EPS, 1, ulps=8)
+    laws.conserved([1.0, 1 + laws.EPS], ulps=4)
+    laws.conserved([1.0, 1.0], ulps=4)  # only the first of a label counts
+    for label, share in (("some", x / 2), ("", 0.5), ("conserved", 0.25)):
+        with pytest.raises(InvalidArgument, match=re.escape(f"would overwrite target({share}, label={label!r})")):
+            target(0.0, label=label)

@@ -6,11 +6,13 @@ finite sets of points :math:`E[x_0 \mid x_t]` is Bayes' rule. With these in plac
 without any training.
 
 Each denoiser is a callable ``(x_t, t) -> noise`` for `diffmath.ddpm.sample`: x_t of shape (B, ...), t one time for each
-sample, and the result in x_t's dtype and on its device; inside it computes in float64.
+sample, and the result in x_t's dtype and on its device; inside it computes in float64. It raises ValueError where x_t's
+samples have another shape than the data.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -23,17 +25,30 @@ __all__ = ["gaussian_denoiser", "mixture_denoiser", "points_denoiser"]
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
-def gaussian_denoiser(schedule: VarianceSchedule, mean: float | Tensor, variance: float | Tensor) -> Denoiser:
-    r"""For data :math:`N(m, \operatorname{diag}(s^2))`.
+def gaussian_denoiser(
+    schedule: VarianceSchedule,
+    mean: float | Tensor,
+    variance: float | Tensor | None = None,
+    *,
+    covariance: Tensor | None = None,
+) -> Denoiser:
+    r"""For data :math:`N(m, C)`, with independent components, :math:`C = \operatorname{diag}(s^2)`, or any covariance.
 
     .. math:: E[\epsilon \mid x_t] = \sqrt{1 - \bar\alpha_t}\,
-              \frac{x_t - \sqrt{\bar\alpha_t}\, m}{\bar\alpha_t s^2 + 1 - \bar\alpha_t}
+              \bigl( \bar\alpha_t C + (1 - \bar\alpha_t) I \bigr)^{-1} (x_t - \sqrt{\bar\alpha_t}\, m)
+
+    A covariance is diagonalised once; each evaluation then takes two matrix products.
 
     Parameters
     ----------
     schedule : VarianceSchedule
-    mean, variance : float or Tensor of a sample's shape
-        m and s^2; a variance may be zero, which is a point.
+    mean : float or Tensor of a sample's shape
+        m.
+    variance : float or Tensor of a sample's shape, optional
+        s^2; it may be zero, which is a point.
+    covariance : Tensor, shape (d, d), optional
+        C, in place of the variance, for samples of d numbers in all, in the order of ``flatten``; symmetric and
+        positive semidefinite, up to 4 d roundings of its largest entry in its dtype.
 
     Returns
     -------
@@ -42,15 +57,40 @@ def gaussian_denoiser(schedule: VarianceSchedule, mean: float | Tensor, variance
     Raises
     ------
     ValueError
-        If the mean is not finite, or a variance is negative or not finite.
+        If the mean is not finite, a variance is negative or not finite, the covariance is not as above, or not exactly
+        one of the two is given.
     """
-    m, v = _double(mean, "mean"), _double(variance, "variance", least=0)
+    m = _double(mean, "mean")
+    if covariance is not None and variance is None:
+        return _correlated(schedule, m, covariance)
+    if variance is None or covariance is not None:
+        raise ValueError(f"give a variance or a covariance; {'neither' if variance is None else 'both'} came")
+    v = _double(variance, "variance", least=0)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        _require_shape(x_t, "mean", m.shape, (), x_t.shape[1:])
+        _require_shape(x_t, "variance", v.shape, (), x_t.shape[1:])
         alpha_bar, rest = _coefficients(schedule, x_t, t)
         x = x_t.double()
         noise = rest.sqrt() * (x - alpha_bar.sqrt() * m.to(x.device)) / (alpha_bar * v.to(x.device) + rest)
         return noise.to(x_t.dtype)
+
+    return denoise
+
+
+def _correlated(schedule: VarianceSchedule, m: Tensor, covariance: Tensor) -> Denoiser:
+    """The Gaussian denoiser in the covariance's eigenbasis, where the components are independent."""
+    v, axes = _eigenbasis(covariance)
+    independent = gaussian_denoiser(schedule, 0.0, v)
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        d = math.prod(x_t.shape[1:])
+        _require_shape(x_t, "mean", m.shape, (), x_t.shape[1:])
+        _require_shape(x_t, "covariance", axes.shape, (d, d))
+        alpha_bar, _ = _coefficients(schedule, x_t, t)
+        basis, gap = axes.to(x_t.device), x_t.double() - alpha_bar.sqrt() * m.to(x_t.device)
+        noise = independent(gap.reshape(-1, d) @ basis, t) @ basis.T
+        return noise.reshape(x_t.shape).to(x_t.dtype)
 
     return denoise
 
@@ -93,11 +133,12 @@ def mixture_denoiser(
     w = torch.ones(n, dtype=torch.float64) if weights is None else _double(weights, "weights", least=0)
     if v is None or w.shape != (n,) or not (w > 0).all():
         raise ValueError(f"there must be one variance, and one positive weight, for each of the {n} means")
-    flat, log_w = m.flatten(1) if m.ndim > 1 else m[:, None], w.log().log_softmax(0)
+    m, log_w = m if m.ndim > 1 else m[:, None], w.log().log_softmax(0)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        _require_shape(x_t, "each mean", m.shape[1:], x_t.shape[1:])
         alpha_bar, rest = (c.reshape(-1, 1) for c in _coefficients(schedule, x_t, t))
-        x, centres = x_t.double().flatten(1), flat.to(x_t.device)
+        x, centres = x_t.double().flatten(1), m.flatten(1).to(x_t.device)
         spread = alpha_bar * v.to(x.device) + rest  # (B, K)
         # |x - a m|^2 from the differences: expanded, the squares would cancel where the data are far from 0.
         scaled = alpha_bar.sqrt()[:, :, None] * centres  # (B, K, d)
@@ -141,14 +182,18 @@ def points_denoiser(schedule: VarianceSchedule, points: Tensor, weights: Tensor 
     w = torch.ones(len(x_i), dtype=torch.float64) if weights is None else _double(weights, "weights", least=0)
     if w.shape != (len(x_i),) or not (w > 0).all():
         raise ValueError(f"there must be one positive weight for each of the {len(x_i)} points")
-    flat, log_w = x_i.flatten(1) if x_i.ndim > 1 else x_i[:, None], w.log().log_softmax(0)
+    x_i, log_w = x_i if x_i.ndim > 1 else x_i[:, None], w.log().log_softmax(0)
+    flat, shape = x_i.flatten(1), x_i.shape[1:]
+    centre = flat.mean(0)
+    flat = flat - centre  # seen from their mean, as the squares below would cancel where the data are far from 0
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        _require_shape(x_t, "each point", shape, x_t.shape[1:])
         alpha_bar, rest = (c.reshape(-1, 1) for c in _coefficients(schedule, x_t, t))
-        x, centres = x_t.double().flatten(1), flat.to(x_t.device)
+        root, centres = alpha_bar.sqrt(), flat.to(x_t.device)
+        x = x_t.double().flatten(1) - root * centre.to(x_t.device)
         # -|x - a x_i|^2 / 2v = a x.x_i / v - a^2 |x_i|^2 / 2v + what no weight depends on: one matrix product, no
         # (B, K, d) array, so that all of MNIST can be the points.
-        root = alpha_bar.sqrt()
         logits = (root * (x @ centres.T) - 0.5 * alpha_bar * centres.square().sum(1)) / rest
         x_0 = (logits + log_w.to(x.device)).softmax(dim=1) @ centres
         return ((x - root * x_0) / rest.sqrt()).reshape(x_t.shape).to(x_t.dtype)
@@ -161,6 +206,29 @@ def _coefficients(schedule: VarianceSchedule, x_t: Tensor, t: Tensor) -> tuple[T
     alpha_bar, rest = schedule.transition(t, torch.zeros_like(t))
     shape = (-1, *[1] * (x_t.ndim - 1))
     return alpha_bar.to(x_t.device).reshape(shape), rest.to(x_t.device).reshape(shape)
+
+
+def _require_shape(x_t: Tensor, name: str, shape: tuple[int, ...], *allowed: tuple[int, ...]) -> None:
+    if shape not in allowed:
+        raise ValueError(
+            f"{name} must have the shape {' or '.join(str(tuple(a)) for a in allowed)} for samples of shape "
+            f"{tuple(x_t.shape[1:])}; its shape is {tuple(shape)}"
+        )
+
+
+def _eigenbasis(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """The eigenvalues of a covariance, and the matrix of its eigenvectors."""
+    c = _double(covariance, "covariance")
+    if c.ndim != 2 or c.shape[0] != c.shape[1]:
+        raise ValueError(f"covariance must have shape (d, d); its shape is {tuple(c.shape)}")
+    dtype = covariance.dtype if torch.is_floating_point(covariance) else torch.float64
+    rounding = 4 * len(c) * torch.finfo(dtype).eps * c.abs().max()
+    if (gap := (c - c.T).abs().max()) > rounding:
+        raise ValueError(f"covariance must be symmetric; it differs from its transpose by {gap:.3g}")
+    v, axes = torch.linalg.eigh(c)
+    if v.min() < -rounding:
+        raise ValueError(f"covariance must be positive semidefinite; its least eigenvalue is {v.min():.3g}")
+    return v.clamp(min=0), axes
 
 
 def _fits(values: float | Tensor, n: int) -> bool:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffmath.ddpm import UNet, sample
+from diffmath.ddpm import UNet, denoisers, sample
 from diffmath.schedule import VarianceSchedule
 from tests import laws
 
@@ -81,16 +81,14 @@ def test_samples_have_the_predicted_law(n_steps):
             laws.sample_mean((images - m) ** 2, spread**2)
 
 
-@pytest.mark.parametrize("n_steps", [None, 50, 7])
-def test_moments_pushed_through_the_update(n_steps):
-    """The output is affine in x_T and in each step's noise; unit impulses find its coefficients, so its exact law."""
-    mean, spread = 0.3, 0.2
+def moments(denoiser, d, n_steps):
+    """Mean and covariance after every step: the state is affine in x_T and in each step's noise, from unit impulses."""
     n = n_steps or PAPER.n_steps
-    x_T = torch.zeros((n + 1, 1), dtype=torch.float64)
-    x_T[-1] = 1.0  # the response to x_T; row 0 has no impulse at all, row i one in the i-th step's noise
+    x_T = torch.zeros((n * d + 1, d), dtype=torch.float64)
+    x_T[-d:] = torch.eye(d)  # the response to x_T; row 0 has no impulse at all, the others one in some step's noise
 
     class Impulses(torch.overrides.TorchFunctionMode):
-        """Noise that is zero but for one sample."""
+        """Noise that is zero but for one entry of each of d samples."""
 
         calls = 0
 
@@ -98,21 +96,63 @@ def test_moments_pushed_through_the_update(n_steps):
             result = function(*args, **(kwargs or {}))
             if function is not torch.randn:
                 return result
+            result.zero_()[1 + self.calls * d :][:d] = torch.eye(d)
             self.calls += 1
-            result.zero_()[self.calls] = 1.0
             return result
 
     times = PAPER.subsequence(n_steps)[::-1].tolist()
     with Impulses() as mode:
-        _, states = sample(
-            gaussian_denoiser(PAPER, mean, spread), PAPER, x_T, n_steps=n_steps, batch_size=1000, trajectory=times
-        )
+        _, states = sample(denoiser, PAPER, x_T, n_steps=n_steps, batch_size=len(x_T), trajectory=times)
     assert mode.calls == n - 1  # none in the last step
+    mean, response = states[:, 0], states[:, 1:] - states[:, :1]
+    return times, mean.numpy(), (response.mT @ response).numpy()
+
+
+@pytest.mark.parametrize("n_steps", [None, 50, 7])
+def test_moments_pushed_through_the_update(n_steps):
+    """The exact law of the states, after every step, is that of the recursion."""
+    mean, spread = 0.3, 0.2
+    times, means, variances = moments(gaussian_denoiser(PAPER, mean, spread), 1, n_steps)
     predicted = predicted_laws(PAPER, mean, spread, n_steps)
-    for t, state in zip(times, states[..., 0], strict=True):
+    for t, m, v in zip(times, means[:, 0], variances[:, 0, 0], strict=True):
+        assert (m, v) == pytest.approx(predicted[t], rel=1e-12)
+
+
+# Correlated data: standard deviations along, and mean in, orthonormal axes, which are the columns.
+SPREADS, CENTRE = np.array([0.1, 0.5, 1.5]), np.array([0.3, -1.0, 0.5])
+AXES = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
+CORRELATED = denoisers.gaussian_denoiser(
+    PAPER, torch.tensor(AXES @ CENTRE), covariance=torch.tensor((AXES * SPREADS**2) @ AXES.T)
+)
+
+
+def predicted_along_the_axes(n_steps):
+    """For each time, means and variances in the eigenbasis: a recursion of their own for each eigenvalue."""
+    each = [predicted_laws(PAPER, m, spread, n_steps) for m, spread in zip(CENTRE, SPREADS, strict=True)]
+    return {t: np.array([one[t] for one in each]).T for t in each[0]}
+
+
+@pytest.mark.parametrize("n_steps", [None, 50, 7])
+def test_moments_of_correlated_data(n_steps):
+    """With a full covariance, after every step: the covariance is diagonal in the data's eigenbasis, to 1e-12."""
+    predicted = predicted_along_the_axes(n_steps)
+    for t, mean, covariance in zip(*moments(CORRELATED, 3, n_steps), strict=True):
         m, v = predicted[t]
-        assert state[0].item() == pytest.approx(m, rel=1e-12)
-        assert (state - state[0]).square().sum().item() == pytest.approx(v, rel=1e-12)
+        laws.within(AXES.T @ mean, m, 1e-12 * np.abs(CENTRE).max(), label="mean")
+        laws.within(AXES.T @ covariance @ AXES, np.diag(v), 1e-12 * np.sqrt(np.outer(v, v)), label="covariance")
+
+
+@pytest.mark.parametrize("n_steps", [None, 50, 1])
+def test_samples_of_correlated_data(n_steps):
+    """Monte Carlo, 20,000 samples: the predicted law, not the data's; by an exact test, with 1e-6 for a false alarm."""
+    x_T = torch.randn((20_000, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    x = sample(
+        CORRELATED, PAPER, x_T, n_steps=n_steps, generator=torch.Generator().manual_seed(4), batch_size=20_000
+    ).numpy()
+    m, v = predicted_along_the_axes(n_steps)[0]
+    laws.gaussian_samples(x, AXES @ m, (AXES * v) @ AXES.T, false_alarm=1e-6)
+    with pytest.raises(AssertionError):
+        laws.gaussian_samples(x, AXES @ CENTRE, (AXES * SPREADS**2) @ AXES.T, false_alarm=1e-6)
 
 
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1))
@@ -131,7 +171,7 @@ def test_is_equation_19(n_steps, seed):
             z = torch.randn(x.shape, dtype=x.dtype, generator=generator)
             x = x + np.sqrt((1 - alpha) * (1 - schedule.alpha_bar[s]) / noise**2) * z
     result = sample(denoiser, schedule, x_T, n_steps=n_steps, generator=torch.Generator().manual_seed(seed))
-    torch.testing.assert_close(result, x, rtol=0, atol=1e-11)  # the printed forms cancel
+    laws.within(result, x, 1e-11, label="images")  # the printed forms cancel
 
 
 def test_points_are_memorised():
