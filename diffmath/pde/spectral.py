@@ -151,7 +151,8 @@ class HeatModes:
         rest = k_squared * middle
         octaves = np.rint(decay + rest)
         fraction = ((decay - octaves) + rest) + k_squared * low
-        return np.exp2(-fraction), octaves
+        # From 2^53 octaves on it is no fraction; of such modes only those of the least octaves are left, and level.
+        return np.exp2(-np.clip(fraction, -1, 1)), octaves
 
 
 class QuickDecay:

@@ -31,7 +31,7 @@ __all__ = ["SOLVERS", "check_stability", "jacobian"]
 
 SOLVERS = ("spectral", *SCHEMES, "solve_ivp")
 MOST_CELLS = 2048
-STEP = {1: 1e-3, 2: 0.04, 4: 0.3}  # dt (m_j + m_k) at which a scheme of that order is wrong by less than 5e-4
+STEP = {1: 1e-3, 2: 0.04, 4: 0.3}  # dt (m_j + m_k) at which a scheme of that order is wrong by about 5e-4
 N_TIMES = 9
 NEUTRAL = 1e-6  # of mu_k
 AGREES = 1e-3  # of a rate

@@ -96,6 +96,14 @@ def test_nothing_shared_can_be_changed():
             array[0] = 1.0
 
 
+@pytest.mark.parametrize(("n", "length"), [(4, 1e70), (100, 1e-67)])
+def test_extreme_lengths(n, length):
+    """Wave numbers lie within 1e-70..1e70: a box ten times as long, or as short, is refused."""
+    assert Box(shape=(n,), lengths=(length,)).eigenvalue(1) == pytest.approx((math.pi / length) ** 2, rel=1e-14)
+    with pytest.raises(ValueError, match="wave numbers must lie within"):
+        Box(shape=(n,), lengths=(length * 10 if length > 1 else length / 10,))
+
+
 def test_bad_arguments():
     with pytest.raises(TypeError, match="shape and lengths must be tuples"):
         Box(shape=256)

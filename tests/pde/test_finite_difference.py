@@ -617,6 +617,15 @@ def test_steps_by_theta_go_to_half_the_bound(name):
     assert integrate(BOX, SMOOTH, [t], integrator=name, theta=1e9)[1]["n_steps"] == math.ceil(t / (0.5 * bound))
 
 
+@pytest.mark.parametrize("length", [2.0**-5, 2.0**5])
+def test_steps_by_theta_scale_with_the_box(length):
+    """Times are in units of the length squared: the steps are as many, and the same."""
+    base, info = integrate(BOX, SMOOTH, [0.05])
+    scaled, scaled_info = integrate(Box(shape=(16,), lengths=(length,)), SMOOTH, [0.05 * length**2])
+    assert scaled_info == info
+    np.testing.assert_allclose(scaled, base, rtol=0, atol=1e-13)
+
+
 def test_defaults_of_solve_ivp():
     info = integrate(BOX, SMOOTH, [1e-3], integrator="solve_ivp")[1]
     assert (info["rtol"], info["atol"]) == (1e-8, 1e-10)
@@ -626,9 +635,10 @@ def test_defaults_of_solve_ivp():
 
 @pytest.mark.parametrize("preserve", [*QUADRATIC, "total_variation"])
 def test_functionals_at_any_size_with_a_zero(preserve):
-    """The scale is that of the largest value, not the least, which may be 0."""
-    u = np.where(np.arange(16) == 3, 0.0, noise(BOX))
-    norm, multiplier = discrete_norm(BOX, u, preserve), discrete_multiplier(BOX, u, preserve)
-    for a in (2.0**1000, 2.0**-1000):
-        assert discrete_norm(BOX, a * u, preserve) == a * norm
-        assert discrete_multiplier(BOX, a * u, preserve) == multiplier
+    """The scale is that of the largest value of either sign, not the least, which may be 0."""
+    some = np.where(np.arange(16) == 3, 0.0, noise(BOX))
+    for u in (some, -abs(some)):
+        norm, multiplier = discrete_norm(BOX, u, preserve), discrete_multiplier(BOX, u, preserve)
+        for a in (2.0**1000, 2.0**-1000):
+            assert discrete_norm(BOX, a * u, preserve) == a * norm
+            assert discrete_multiplier(BOX, a * u, preserve) == multiplier

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from diffmath.pde import Box, RenormalizedFlow
+from diffmath.pde import Box, RenormalizedFlow, stability
 from diffmath.pde.stability import SOLVERS, jacobian
 
 FLOW = RenormalizedFlow(Box(shape=(48,)))
@@ -41,11 +41,13 @@ def test_the_rates_do_not_depend_on_what_is_preserved(preserve):
     np.testing.assert_allclose(ds.measured[:, others], ds.expected[:, others], rtol=1e-3)
 
 
-def test_two_dimensions():
+@pytest.mark.parametrize("n", [6, 8])
+def test_two_dimensions(n):
     """On a square, where eigenvalues are multiple: (1, 2) is neutral to (2, 1)."""
-    ds = RenormalizedFlow(Box(shape=(8, 8))).check_stability((1, 2), solvers=["spectral", "pade02"])
+    ds = RenormalizedFlow(Box(shape=(n, n))).check_stability((1, 2), solvers=["spectral", "pade02"])
     modes = list(zip(ds.j_x.values, ds.j_y.values, strict=True))
     assert modes[0] == (0, 0)
+    assert len(modes) == 16
     verdict = dict(zip(modes, ds.verdict.values, strict=True))
     assert verdict[1, 1] == verdict[2, 0] == "unstable"
     assert verdict[2, 1] == "neutral"
@@ -66,6 +68,70 @@ def test_jacobian_is_the_formula():
     energy, curvature = (mu * c**2).sum(), (mu**2 * c**2).sum()
     expected = L + curvature / energy * np.eye(12) + 2 / energy * np.outer(u, L @ L @ u) * box.cell_volume
     np.testing.assert_allclose(jacobian(flow, u, mu), expected, rtol=0, atol=1e-12 * abs(expected).max())
+
+
+@pytest.mark.parametrize("size", [-1e-20, 1e20])
+def test_jacobian_of_any_size(size):
+    """The right-hand side of (22) is homogeneous, so that its derivative at a u is that at u; here of one sign."""
+    u = FLOW.steady_state(2) + FLOW.steady_state(5)
+    u -= u.min()
+    base = jacobian(FLOW, u, FLOW.domain.eigenvalues)
+    scaled = jacobian(FLOW, size * u, FLOW.domain.eigenvalues)
+    np.testing.assert_allclose(scaled, base, rtol=0, atol=1e-12 * abs(base).max())
+
+
+def test_measured_rates():
+    """On a coarse grid, where nothing but the rates asks for short steps: first order to 5e-4, the others better."""
+    bounds = {"euler": 6e-4, "backward-euler": 6e-4, "pade02": 3e-4, "crank-nicolson": 2e-4, "rk4": 5e-5}
+    ds = RenormalizedFlow(Box(shape=(4,))).check_stability(2, solvers=[*bounds, "solve_ivp"])
+    assert ds.perturbation == 1e-6
+    error = abs(ds.measured / ds.expected - 1).max("mode")
+    assert (error <= [*bounds.values(), 5e-4]).all(), error
+
+
+def test_measured_rates_of_any_perturbation():
+    """The ratio of two modes grows exactly at the rate of eq. (23), however large they are."""
+    ds = FLOW.check_stability(2, solvers=["spectral"], perturbation=1e-3)
+    others = ds.j_x.values != 2
+    np.testing.assert_allclose(ds.measured[0, others], ds.theory[others], rtol=1e-11)
+
+
+@pytest.mark.parametrize(("off", "agrees"), [(0.9e-3, True), (-0.9e-3, True), (1.1e-3, False), (-1.1e-3, False)])
+def test_measured_rates_must_agree(monkeypatch, off, agrees):
+    """Within 1e-3 of those expected, each of the solvers'."""
+
+    def measure(flow, k, j, solver, size):
+        return np.nan if j == k else flow.growth_rate(k, j) * (1 + off * (solver == "solve_ivp"))
+
+    monkeypatch.setattr(stability, "_measure", measure)
+    monkeypatch.setattr(
+        stability, "_operators", lambda flow: dict.fromkeys(("spectral", "discrete"), flow.domain.eigenvalues)
+    )
+    verdict = FLOW.check_stability(2).verdict.values
+    below, above = ("unstable", "stable") if agrees else ("disagreement",) * 2
+    assert list(verdict) == [below, below, "fixed by the constraint", above, above]
+
+
+@pytest.mark.parametrize(("off", "verdict"), [(0.9e-6, "neutral"), (1.1e-6, "disagreement")])
+def test_measured_rates_of_the_neutral(monkeypatch, off, verdict):
+    """On a square (1, 2) is neutral to (2, 1): what is measured may be 1e-6 of mu_k."""
+
+    def measure(flow, k, j, solver, size):
+        return np.nan if j == k else flow.growth_rate(k, j) or off * flow.domain.eigenvalue(k)
+
+    monkeypatch.setattr(stability, "_measure", measure)
+    ds = RenormalizedFlow(Box(shape=(6, 6))).check_stability((1, 2), 9, solvers=["spectral"])
+    assert ds.verdict.values[(ds.j_x == 2) & (ds.j_y == 1)] == verdict
+
+
+@pytest.mark.parametrize(("excess", "verdict"), [(0.8e-6, "neutral"), (1.25e-6, "stable"), (-1.25e-6, "unstable")])
+def test_nearly_a_square(excess, verdict):
+    """Rates up to 1e-6 of mu_k count as none: here it is (3 / 5) (1 - 1 / L^2) of it."""
+    box = Box(shape=(6, 6), lengths=(1.0, 1.0 + excess / 1.2))
+    ds = RenormalizedFlow(box).check_stability((1, 2), 9, solvers=["spectral"])
+    (j,) = np.flatnonzero((ds.j_x.values == 2) & (ds.j_y.values == 1))
+    assert ds.theory.values[j] == pytest.approx(-excess * box.eigenvalue((1, 2)), rel=1e-4)
+    assert ds.verdict.values[j] == verdict
 
 
 def test_bad_arguments():
