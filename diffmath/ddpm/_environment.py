@@ -10,7 +10,7 @@ import torch
 
 from diffmath import __version__
 
-__all__ = ["autocast_dtype", "choose_device", "provenance"]
+__all__ = ["autocast_dtype", "choose_device", "memory_format", "provenance"]
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
@@ -40,6 +40,14 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     else:
         good = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
     return torch.bfloat16 if good else None
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The order of a convolution's numbers in memory that is quickest: channels last on CUDA.
+
+    On a CPU convolutions gain a tenth by it, but group normalisation loses more: backwards it takes 13 times as long.
+    """
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
 def provenance(device: torch.device) -> dict[str, str | None]:

@@ -1,12 +1,14 @@
 """Checkpoints: a network, its schedule and how it was trained, in one safetensors file that runs no code.
 
 A checkpoint holds the tensors ``model.*``, the weights to sample from, and ``schedule.beta`` in float64; its metadata
-are one JSON document: the format and its version, the network's configuration, and the record of the training.
+are one JSON document: the format and its version, the network's configuration, the record of the training, and the
+SHA-256 digest of these and of all tensors, so that no flipped bit goes unseen.
 A checkpoint that `diffmath.ddpm.train` writes on its way also holds ``training.*``, what is needed to go on.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -26,8 +28,8 @@ from diffmath.schedule import VarianceSchedule
 
 __all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"]
 
-FORMAT, VERSION = "diffmath.checkpoint", 1
-SHIPPED = "compact"
+FORMAT, VERSION, DIGEST = "diffmath.checkpoint", 2, "sha256"
+SHIPPED = ("compact",)
 
 
 class CheckpointError(RuntimeError):
@@ -61,8 +63,9 @@ def load_checkpoint(
 
     Parameters
     ----------
-    path : path, optional
-        A file of `save_checkpoint` or `train`; the network shipped with the package unless given.
+    path : path or str, optional
+        A file of `save_checkpoint` or `train`, or the name of a network shipped with the package: "compact", which it
+        is unless given.
     device : str or torch.device, optional
         Where to put the network; the CPU unless given.
 
@@ -79,10 +82,11 @@ def load_checkpoint(
         If the device is not available.
     """
     place = choose_device(device or "cpu")
-    if path is None:
-        with as_file(files("diffmath.ddpm") / "weights" / f"{SHIPPED}.safetensors") as shipped:
+    if path is None or path in SHIPPED:
+        with as_file(files("diffmath.ddpm") / "weights" / f"{path or SHIPPED[0]}.safetensors") as shipped:
             return load_checkpoint(shipped, device=place)
-    tensors, header = read_tensors(path, prefixes=("model.", "schedule."))
+    tensors, header = read_tensors(path)
+    tensors = {name: t for name, t in tensors.items() if not name.startswith("training.")}
     try:
         with torch.device("meta"):  # no memory until the file is known to fit
             model = UNet(**header["architecture"]["config"])
@@ -143,9 +147,9 @@ def save_checkpoint(
         "architecture": {"name": type(model).__name__, "config": model.config},
         "metadata": dict(metadata or {}),
     }
-    text = to_json(header)
+    content = _pack(header, tensors)
     with replacing(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata={FORMAT: text}))
+        temporary.write_bytes(content)
 
 
 def to_json(metadata: Mapping[str, Any]) -> str:
@@ -156,18 +160,34 @@ def to_json(metadata: Mapping[str, Any]) -> str:
         raise TypeError(f"the metadata must be what JSON can hold: {error}") from error
 
 
-def read_tensors(
-    path: str | os.PathLike[str], prefixes: tuple[str, ...] = ("",)
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors under some prefixes and the header of a checkpoint file; raises CheckpointError."""
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors and the header of a checkpoint file; raises CheckpointError."""
     if not Path(path).is_file():
         raise CheckpointError(f"there is no file {path}")
     try:
         with safe_open(path, framework="pt") as file:
             header = _header(path, file.metadata() or {})
-            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}, header
-    except (SafetensorError, OSError) as error:
+            # Copies: what get_tensor returns changes with the file.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+    except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is no complete safetensors file: {error}") from error
+    if header.pop(DIGEST, None) != _digest(header, tensors):
+        raise CheckpointError(f"{path} is damaged: its content has not the digest that it had when it was written")
+    return tensors, header
+
+
+def _pack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> bytes:
+    """The content of a checkpoint file."""
+    return save(tensors, metadata={FORMAT: to_json({**header, DIGEST: _digest(header, tensors)})})
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Of a header, and of the tensors' names, types, shapes and bytes."""
+    digest = hashlib.sha256(to_json(header).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def require_fit(weights: Mapping[str, Tensor], model: nn.Module) -> None:
@@ -191,7 +211,7 @@ def _header(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> dict[s
             f"{path} is a safetensors file, but no checkpoint of diffmath: it has no {FORMAT!r} entry"
         )
     try:
-        header = json.loads(metadata[FORMAT])
+        header = json.loads(metadata[FORMAT], parse_constant=_refuse)
         version, architecture = header["version"], header["architecture"]["name"]
         header["architecture"]["config"], header["metadata"]
     except (ValueError, KeyError, TypeError) as error:
@@ -202,3 +222,7 @@ def _header(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> dict[s
         raise CheckpointError(f"{path} holds a {architecture}; this version of diffmath knows {UNet.__name__}")
     result: dict[str, Any] = header
     return result
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")

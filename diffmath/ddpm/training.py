@@ -6,12 +6,12 @@ there is no generator's state to carry over: a run that was interrupted and resu
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -20,24 +20,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from diffmath._files import replacing
-from diffmath.ddpm._environment import autocast_dtype, choose_device, provenance
-from diffmath.ddpm.checkpoints import CheckpointError, read_tensors, require_fit, save_checkpoint, to_json
+from diffmath._files import sweep
+from diffmath.ddpm._environment import autocast_dtype, choose_device, memory_format, provenance
+from diffmath.ddpm._log import Log
+from diffmath.ddpm._processes import Processes
+from diffmath.ddpm._state import State, TrainingDivergedError
+from diffmath.ddpm.checkpoints import save_checkpoint, to_json
+from diffmath.ddpm.sampling import sample
 from diffmath.ddpm.unet import UNet
 from diffmath.schedule import VarianceSchedule
 
 __all__ = ["TrainingDivergedError", "TrainingResult", "train"]
 
-CHECKPOINT, WEIGHTS, LOG = "checkpoint.safetensors", "model.safetensors", "log.csv"
-LOG_COLUMNS = ("step", "images", "epoch", "loss", "images_per_second")
-
-
-class TrainingDivergedError(RuntimeError):
-    """The loss or a weight became NaN or infinite."""
+CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "model.safetensors"
 
 
 class TrainingResult(NamedTuple):
@@ -75,6 +74,8 @@ def train(
     directory: str | PathLike[str] | None = None,
     resume: bool = False,
     checkpoint_minutes: float = 3.0,
+    sample_minutes: float | None = None,
+    tensorboard: bool = False,
     log_every: int = 50,
     metadata: Mapping[str, Any] | None = None,
     progress: bool = True,
@@ -87,6 +88,10 @@ def train(
     and what `load_checkpoint` reads. The average's decay is :math:`\min(d, (1 + k) / (10 + k))` after k steps, so that
     the random initial weights are soon forgotten.
 
+    If `torch.distributed` is initialised, all its processes must call with the same arguments. Each takes its part of
+    every minibatch, and the mean of their gradients is that of the whole; the first writes the files, which all must
+    be able to read. What a run computes does not depend, up to rounding, on how many there are.
+
     Parameters
     ----------
     model : torch.nn.Module
@@ -97,7 +102,8 @@ def train(
     n_steps : int
         The number of optimiser steps in all, those before a resumption included; one epoch is N / batch_size steps.
     batch_size, learning_rate, betas : int, float, (float, float)
-        Of the minibatches and of Adam; the defaults are those of the paper and of the example it follows.
+        Of the minibatches, over all processes, and of Adam; the defaults are those of the paper and of the example
+        it follows.
     average_decay : float
         The decay d of the moving average, in [0, 1).
     seed : int
@@ -110,13 +116,20 @@ def train(
         Whether to use torch.compile: minutes of warm-up, and it needs a C++ compiler.
     directory : path, optional
         Where to write ``checkpoint.safetensors`` every few minutes, ``log.csv``, and at the end
-        ``model.safetensors``, the averaged weights in half precision. Nothing is written unless it is given.
+        ``model.safetensors``, the averaged weights in half precision. Nothing is written unless it is given. The log
+        has the loss, also by bins of the noise level t, the learning rate, the norm of the gradient in the entry's
+        last step, and images per second, the first step's warm-up apart.
     resume : bool
         Whether to go on from the directory's checkpoint, if it has one; the settings must be the same, only
         ``n_steps`` may grow. On a CPU, with the same precision, compilation, number of threads and version of torch,
         the result is bit for bit that of uninterrupted training.
     checkpoint_minutes : float
         Minutes between checkpoints. Ctrl-C and SIGTERM save one, then raise KeyboardInterrupt.
+    sample_minutes : float, optional
+        Minutes between sheets of 16 samples of the averaged network, in 50 steps or all if those are fewer; none
+        unless given.
+    tensorboard : bool
+        Whether to write the log for TensorBoard too, an optional dependency.
     log_every : int
         Steps between entries of the log, after which the loss is checked too.
     metadata : mapping, optional
@@ -132,12 +145,14 @@ def train(
     Raises
     ------
     ValueError
-        If an argument is out of range, the images are not finite, a resumed run had other settings, or it is already
-        beyond ``n_steps``.
+        If an argument is out of range, the images are not finite, a resumed run had other settings, it is already
+        beyond ``n_steps``, or the minibatch cannot be divided among the processes.
     TypeError
         If a count or the seed is no integer, or the model for a directory is no `UNet`.
     FileExistsError
         If the directory holds a run and ``resume`` is false, or weights or a log that are not those of its run.
+    ModuleNotFoundError
+        If TensorBoard is wanted and not installed.
     CheckpointError
         If the checkpoint to resume is damaged or belongs to another network.
     TrainingDivergedError
@@ -152,7 +167,10 @@ def train(
         ("seed", seed, 0),
     ):
         _check_count(name, count, least)
-    _check(model, images, learning_rate, betas, average_decay, checkpoint_minutes, directory)
+    _check(model, images, learning_rate, betas, average_decay, checkpoint_minutes, sample_minutes, directory)
+    processes = Processes()
+    if batch_size % processes.size:
+        raise ValueError(f"batch_size must be a multiple of the {processes.size} processes; it is {batch_size}")
     to_json(metadata or {})  # refused now rather than when it is to be saved
     images = images.detach().to(next(model.parameters()).dtype)
     place = choose_device(device)
@@ -167,108 +185,174 @@ def train(
         "seed": seed,
         "log_every": log_every,
     }
-    model.to(place)
-    images = images.to(place)
+    model.to(place).to(memory_format=memory_format(place))  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(
         model.parameters(), lr=learning_rate, betas=betas, fused=place.type in ("cpu", "cuda") or None
     )
-    step = 0  # steps done
     average = AveragedModel(
         model,
-        multi_avg_fn=lambda averaged, current, _: get_ema_multi_avg_fn(min(average_decay, (1 + step) / (10 + step)))(
-            averaged, current, torch.tensor(step)
-        ),
+        multi_avg_fn=lambda averaged, current, _: get_ema_multi_avg_fn(
+            min(average_decay, (1 + state.step) / (10 + state.step))
+        )(averaged, current, torch.tensor(state.step)),
     )
-    origin = provenance(place) | {
+    origin: dict[str, Any] = provenance(place) | {
         "precision": str(dtype or torch.float32).removeprefix("torch."),
         "compiled": compile,
+        "processes": processes.size,
+        "warm_up_seconds": None,
     }
-    state = _State(model, average, optimizer, schedule, settings, dict(metadata or {}), origin)
-    path = None if directory is None else Path(directory) / CHECKPOINT
+    state = State(model, average, optimizer, schedule, settings, dict(metadata or {}), origin, processes)
+    path, log = None if directory is None else Path(directory) / CHECKPOINT, None
     if path is not None:
         for present in (path, path.with_name(WEIGHTS)):
             if present.exists() and not (resume and path.exists()):
                 raise FileExistsError(f"{present} exists: resume its run, or train in another directory")
         if path.exists():
             state.load(path)
-            step = state.step
-            if step > n_steps:
-                raise ValueError(f"{path} is at step {step} already; n_steps must be at least that, it is {n_steps}")
-        _rewrite_log(path.with_name(LOG), step)
+            if state.step > n_steps:
+                raise ValueError(
+                    f"{path} is at step {state.step} already; n_steps must be at least that, it is {n_steps}"
+                )
+        processes.wait()  # until all have looked
+        if processes.first:
+            sweep(path)
+            log = Log(path.parent, state.levels.names, state.step, tensorboard)
 
-    predict = torch.compile(model) if compile else model
-    batches = _Batches(images, schedule.n_steps, batch_size, seed)
+    predict: Callable[..., Tensor] = DistributedDataParallel(model) if processes.size > 1 else model
+    predict = torch.compile(predict) if compile else predict
+    batches = _Batches(images.to(place), schedule, batch_size, seed, processes)
     model.train()
-    logged_step, seen_at = step, time.monotonic()
-    saved_at = logged_at = seen_at
     bar = tqdm(
         total=n_steps * batch_size,
-        initial=step * batch_size,
+        initial=state.step * batch_size,
         unit=" images",
         unit_scale=True,
         smoothing=0.05,
-        disable=not progress,
+        disable=not progress or not processes.first,
         desc="training",
     )
+    clock = time.monotonic
+    began = seen_at = saved_at = shown_at = logged_at = clock()
+    first_step = logged_step = state.step
     with bar, _deferred_interrupts(enabled=path is not None) as interrupted:
-        while step < n_steps:
-            x_0, eps, t = batches(step)
-            x_t = schedule.add_noise(x_0, eps, t)
+        while state.step < n_steps:
+            x_0, eps, t = batches(state.step)
+            x_t = batches.add_noise(x_0, eps, t)
             with torch.autocast(place.type, dtype, enabled=dtype is not None):
-                prediction = predict(x_t, t.to(place))
-            loss = F.mse_loss(prediction.float(), eps)
+                prediction = predict(x_t, t)
+            losses = (prediction.to(eps.dtype) - eps).square().flatten(1).mean(dim=1)
             optimizer.zero_grad()
-            loss.backward()
+            losses.mean().backward()
             optimizer.step()
             average.update_parameters(model)
-            step += 1
-            state.step, state.loss_sum = step, state.loss_sum + loss.detach()
+            state.levels.add(losses.detach(), t)
+            state.step += 1
             bar.update(batch_size)
 
-            now = time.monotonic()
+            if state.step == first_step + 1:  # compilation, and the device's own preparations
+                _finish(place)
+                origin["warm_up_seconds"] = round(clock() - began, 3)
+                logged_step, logged_at = state.step, clock()
+            now = clock()
             state.seconds, seen_at = state.seconds + now - seen_at, now
-            if step % log_every == 0:
-                mean_loss = state.take_loss(log_every, path)
+            if state.step % log_every == 0:
+                mean_loss, by_level = state.take_loss(path)
                 bar.set_postfix(loss=f"{mean_loss:.4f}")
-                if path is not None:
-                    rate = (step - logged_step) * batch_size / (now - logged_at)
-                    epoch = step * batch_size / len(images)
-                    _append_log(path.with_name(LOG), (step, step * batch_size, epoch, mean_loss, rate))
-                logged_step, logged_at = step, now
-            if path is not None and (interrupted.is_set() or now - saved_at >= 60 * checkpoint_minutes):
+                if log is not None:
+                    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+                    log.write(
+                        {
+                            "step": state.step,
+                            "images": state.step * batch_size,
+                            "epoch": state.step * batch_size / len(images),
+                            "loss": mean_loss,
+                            "learning_rate": learning_rate,
+                            "gradient_norm": float(nn.utils.get_total_norm(gradients)),
+                            "images_per_second": (state.step - logged_step) * batch_size / (clock() - logged_at)
+                            if state.step > logged_step
+                            else math.nan,
+                        }
+                        | {f"loss_t{name}": loss for name, loss in by_level.items()}
+                    )
+                logged_step, logged_at = state.step, clock()
+            if path is None:
+                continue
+            stop, save, show = processes.any(
+                interrupted.is_set(),
+                processes.first and now - saved_at >= 60 * checkpoint_minutes,
+                processes.first and sample_minutes is not None and now - shown_at >= 60 * sample_minutes,
+            )
+            if stop or save:
                 state.save(path)
                 saved_at = now
-            if interrupted.is_set():
-                raise KeyboardInterrupt(f"saved after step {step} in {path}")
+            if stop:
+                raise KeyboardInterrupt(f"saved after step {state.step} in {path}")
+            if show and log is not None:
+                log.show(_samples(average.module, schedule), state.step)
+            if show:
+                shown_at = now
 
         state.check(path)
+        state.seconds += clock() - seen_at
         if path is not None and not state.is_as_loaded:
             state.save(path)
-        if rest := step % log_every:
-            state.take_loss(rest, path)
+        if state.step % log_every:
+            state.take_loss(path)
     averaged = average.module.eval()
     record = state.record()
-    if path is not None:
+    if path is not None and processes.first:
         save_checkpoint(path.with_name(WEIGHTS), averaged, schedule, record, dtype=torch.float16)  # type: ignore[arg-type]
+    if log is not None:
+        log.close()
+    processes.wait()  # until the files are there
     return TrainingResult(averaged, state.losses, record)
 
 
-class _Batches:
-    """The images, noise and times of any step, from the seed and the step's number alone."""
+def _samples(model: nn.Module, schedule: VarianceSchedule) -> Tensor:
+    """Sixteen samples, always from the same noise, so that sheets can be compared."""
+    steps = min(50, schedule.n_steps)
+    return sample(model, schedule, n_samples=16, n_steps=steps, generator=torch.Generator().manual_seed(0))
 
-    def __init__(self, images: Tensor, n_times: int, batch_size: int, seed: int) -> None:
-        self.images, self.n_times, self.batch_size, self.seed = images, n_times, batch_size, seed
-        self.on_device = torch.Generator(images.device)
+
+def _finish(device: torch.device) -> None:
+    """Wait for a device that computes while Python goes on."""
+    if device.type == "cuda":  # pragma: no cover (needs a GPU)
+        torch.cuda.synchronize(device)
+
+
+class _Batches:
+    """The images, noise and times of any step, from the seed and the step's number alone.
+
+    Of each minibatch a process keeps its own part: of all processes together it is that of one. All lies on the
+    device of the images, and the coefficients of eq. (8) too, so that no step waits for the device.
+    """
+
+    def __init__(
+        self, images: Tensor, schedule: VarianceSchedule, batch_size: int, seed: int, processes: Processes
+    ) -> None:
+        self.images, self.n_times, self.batch_size, self.seed = images, schedule.n_steps, batch_size, seed
+        self.own = processes.share(batch_size)
+        self.generator = torch.Generator(images.device)
         self.order: tuple[int, Tensor] | None = None
+        times = np.arange(schedule.n_steps + 1)
+        self.coefficients = [
+            torch.tensor(np.sqrt(c)).to(images)  # float64 until here
+            for c in schedule.transition(times[1:], np.zeros_like(times[1:]))
+        ]
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        x_0 = self.images[self._indices(step).to(self.images.device)]
-        on_cpu = torch.Generator().manual_seed(_mix(self.seed, 1, step))
-        # The times stay on the CPU, where the schedule looks up its coefficients without waiting for the device.
-        t = torch.randint(1, self.n_times + 1, (self.batch_size,), generator=on_cpu)
-        self.on_device.manual_seed(_mix(self.seed, 2, step))
-        eps = torch.randn(x_0.shape, dtype=x_0.dtype, device=x_0.device, generator=self.on_device)
-        return x_0, eps, t
+        x_0 = self.images[self._indices(step)[self.own]]
+        self.generator.manual_seed(_mix(self.seed, 1, step))
+        t = torch.randint(1, self.n_times + 1, (self.batch_size,), device=x_0.device, generator=self.generator)
+        self.generator.manual_seed(_mix(self.seed, 2, step))
+        shape = (self.batch_size, *x_0.shape[1:])
+        eps = torch.randn(shape, dtype=x_0.dtype, device=x_0.device, generator=self.generator)
+        return x_0, eps[self.own], t[self.own]
+
+    def add_noise(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """`VarianceSchedule.add_noise`, eq. (8), with t on the device."""
+        a, b = (c[t - 1].reshape(-1, *[1] * (x_0.ndim - 1)) for c in self.coefficients)
+        return a * x_0 + b * eps
 
     def _indices(self, step: int) -> Tensor:
         """The next images of an endless sequence of epochs, each a new order; none is left out at the seams."""
@@ -278,7 +362,7 @@ class _Batches:
             epoch, first = divmod(begin, n)
             if self.order is None or self.order[0] != epoch:
                 generator = torch.Generator().manual_seed(_mix(self.seed, 0, epoch))
-                self.order = epoch, torch.randperm(n, generator=generator)
+                self.order = epoch, torch.randperm(n, generator=generator).to(self.images.device)
             parts.append(self.order[1][first : first + end - begin])
             begin += len(parts[-1])
         return torch.cat(parts)
@@ -287,129 +371,6 @@ class _Batches:
 def _mix(*key: int) -> int:
     """A seed from a tuple of integers, well mixed: torch's CPU generator uses the low 32 bits only."""
     return int(np.random.SeedSequence(key).generate_state(1)[0])
-
-
-class _State:
-    """What a run is after some step, and how it goes to a checkpoint and comes back."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        average: AveragedModel,
-        optimizer: torch.optim.Optimizer,
-        schedule: VarianceSchedule,
-        settings: dict[str, Any],
-        metadata: dict[str, Any],
-        origin: dict[str, Any],
-    ) -> None:
-        self.model, self.average, self.optimizer, self.schedule = model, average, optimizer, schedule
-        self.settings, self.metadata, self.origin = settings, metadata, origin
-        self.resumed: list[dict[str, Any]] = []  # the origins of the parts before, each with the step it went to
-        self.loaded: tuple[int, dict[str, Any]] | None = None
-        self.step, self.seconds = 0, 0.0
-        self.losses: list[tuple[int, float]] = []
-        self.loss_sum = torch.zeros((), device=next(model.parameters()).device)
-
-    def take_loss(self, n_steps: int, path: Path | None) -> float:
-        """The mean loss since it was last taken, checked and noted."""
-        self._check_finite("the loss", self.loss_sum, path)
-        mean_loss = float(self.loss_sum) / n_steps
-        self.losses.append((self.step, mean_loss))
-        self.loss_sum.zero_()
-        return mean_loss
-
-    def check(self, path: Path | None) -> None:
-        """Raise TrainingDivergedError unless the loss and all weights are finite."""
-        self._check_finite("the loss", self.loss_sum, path)
-        self._check_finite("the norm of the weights", nn.utils.get_total_norm(list(self.model.parameters())), path)
-
-    def _check_finite(self, name: str, value: Tensor, path: Path | None) -> None:
-        if not torch.isfinite(value):
-            kept = f"the last good checkpoint is {path}" if path and path.exists() else "there is no checkpoint"
-            raise TrainingDivergedError(
-                f"{name} was {float(value)} by step {self.step}, with learning rate {self.settings['learning_rate']}; "
-                f"{kept}. Try a smaller learning rate."
-            )
-
-    @property
-    def is_as_loaded(self) -> bool:
-        """Whether no step was taken since the checkpoint: it keeps its origin then."""
-        return self.loaded is not None and self.loaded[0] == self.step
-
-    def record(self) -> dict[str, Any]:
-        if self.loaded is not None and self.is_as_loaded:
-            return {**self.loaded[1], "losses": self.losses}
-        n_images = self.step * self.settings["batch_size"]
-        return {
-            **self.metadata,
-            **self.origin,
-            "resumed": self.resumed,
-            "steps": self.step,
-            "images_seen": n_images,
-            "settings": self.settings,
-            "losses": self.losses,
-            "seconds": round(self.seconds, 1),
-        }
-
-    def save(self, path: Path) -> None:
-        self.check(path)  # never replace a good checkpoint by a bad one
-        tensors = {f"weights.{name}": t for name, t in self.model.state_dict().items()}
-        for i, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{name}": t for name, t in slots.items()}
-        tensors["loss_sum"] = self.loss_sum
-        averaged: Any = self.average.module  # a UNet, as `_check` saw to
-        save_checkpoint(path, averaged, self.schedule, self.record(), training=tensors)
-
-    def load(self, path: Path) -> None:
-        tensors, header = read_tensors(path)
-        record = header["metadata"]
-        slots: dict[int, dict[str, Tensor]] = {}
-        try:
-            before = record.get("settings", {})
-            changed = [f"{k} = {before.get(k)!r}, now {v!r}" for k, v in self.settings.items() if before.get(k) != v]
-            if header["architecture"]["config"] != getattr(self.model, "config", None):
-                raise ValueError(f"its network is {header['architecture']['config']}")
-            for name, tensor in _part(tensors, "training.optimizer.").items():
-                i, slot = name.split(".")
-                slots.setdefault(int(i), {})[slot] = tensor
-            if not changed:
-                self._restore(tensors, slots, record)
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{path} cannot be resumed: {error}") from error
-        if changed:
-            raise ValueError(f"{path} belongs to a run with other settings: {'; '.join(changed)}")
-
-    def _restore(self, tensors: dict[str, Tensor], slots: dict[int, dict[str, Tensor]], record: dict[str, Any]) -> None:
-        for module, weights in (
-            (self.model, _part(tensors, "training.weights.")),
-            (self.average.module, _part(tensors, "model.")),
-        ):
-            require_fit(weights, module)
-            module.load_state_dict(weights)
-        for number, weight in enumerate(self.model.parameters()):
-            own = slots.get(number, {})
-            shapes = {slot: tensor.shape for slot, tensor in own.items()}
-            if shapes != {"step": (), "exp_avg": weight.shape, "exp_avg_sq": weight.shape}:
-                raise ValueError(f"Adam's state for the weight {number} is missing or has another shape")
-            if not all(torch.isfinite(tensor).all() for tensor in own.values()):
-                raise ValueError(f"Adam's state for the weight {number} must be finite")
-        if not torch.isfinite(tensors["training.loss_sum"]):
-            raise ValueError("the sum of the losses must be finite")
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
-        self.loss_sum.copy_(tensors["training.loss_sum"])
-        self.step, self.seconds = record["steps"], float(record["seconds"])
-        _check_count("steps", self.step, 0)
-        self.losses = [(int(step), float(loss)) for step, loss in record["losses"]]
-        self.average.n_averaged.fill_(self.step)
-        self.resumed = [
-            *record.get("resumed", []),
-            {name: record.get(name) for name in self.origin} | {"steps": self.step},
-        ]
-        self.loaded = self.step, record
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def _check_count(name: str, count: int, least: int) -> None:
@@ -426,6 +387,7 @@ def _check(
     betas: tuple[float, float],
     average_decay: float,
     checkpoint_minutes: float,
+    sample_minutes: float | None,
     directory: str | PathLike[str] | None,
 ) -> None:
     if not 0 < learning_rate < float("inf"):
@@ -436,6 +398,8 @@ def _check(
         raise ValueError(f"average_decay must lie in [0, 1); it is {average_decay}")
     if not checkpoint_minutes >= 0:
         raise ValueError(f"checkpoint_minutes must not be negative; it is {checkpoint_minutes}")
+    if sample_minutes is not None and not sample_minutes >= 0:
+        raise ValueError(f"sample_minutes must not be negative; it is {sample_minutes}")
     if not images.is_floating_point() or images.ndim < 2 or len(images) == 0:
         raise ValueError(f"images must be floating, of shape (N, ...); they are {images.dtype}, {tuple(images.shape)}")
     if not torch.isfinite(images).all():
@@ -464,22 +428,3 @@ def _deferred_interrupts(enabled: bool) -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _rewrite_log(path: Path, step: int) -> None:
-    """Keep the header and the entries up to a step: those beyond the checkpoint will be made again."""
-    rows: list[list[str]] = []
-    if path.exists():
-        with open(path, newline="") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-        if header != list(LOG_COLUMNS):
-            raise FileExistsError(f"{path} exists and is no log of a training: train in another directory")
-        rows = [row for row in rows if row and row[0].isdigit() and int(row[0]) <= step]
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        csv.writer(file).writerows([LOG_COLUMNS, *rows])
-
-
-def _append_log(path: Path, row: tuple[int, int, float, float, float]) -> None:
-    step, n_images, epoch, loss, rate = row
-    with open(path, "a", newline="") as file:
-        csv.writer(file).writerow([step, n_images, f"{epoch:.4f}", f"{loss!r}", f"{rate:.1f}"])

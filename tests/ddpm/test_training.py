@@ -1,19 +1,18 @@
 """Algorithm 1: its minimiser, its exact resumption, its files."""
 
 import csv
-import json
 import os
 import signal
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from diffmath.data import load_mnist, to_tensor
 from diffmath.ddpm import CheckpointError, TrainingDivergedError, UNet, load_checkpoint, train
+from diffmath.ddpm._processes import Processes
+from diffmath.ddpm.checkpoints import _pack, read_tensors
 from diffmath.ddpm.training import _Batches
 from diffmath.schedule import VarianceSchedule
 
@@ -120,13 +119,16 @@ def test_seed_decides(images):
 
 def test_batches_cover_each_epoch():
     """An epoch has every image once, across batches that straddle its end; the order changes between epochs."""
-    batches = _Batches(torch.arange(10.0).reshape(10, 1), n_times=7, batch_size=4, seed=0)
+    schedule = VarianceSchedule.linear(7)
+    images = torch.arange(10.0).reshape(10, 1)
+    batches = _Batches(images, schedule, 4, 0, Processes())
     stream = torch.cat([batches(step)[0].flatten() for step in range(10)]).tolist()
     epochs = [stream[i : i + 10] for i in range(0, 40, 10)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
     x_0, eps, t = batches(3)
-    again = _Batches(torch.arange(10.0).reshape(10, 1), n_times=7, batch_size=4, seed=0)(3)
+    assert torch.equal(batches.add_noise(x_0, eps, t), schedule.add_noise(x_0, eps, t))
+    again = _Batches(images, schedule, 4, 0, Processes())(3)
     assert all(torch.equal(a, b) for a, b in zip((x_0, eps, t), again, strict=True))
     many = torch.cat([batches(step)[2] for step in range(2000)])
     counts = torch.bincount(many, minlength=8)
@@ -234,19 +236,19 @@ def test_damaged_state_of_adam(images, tmp_path):
     """A checkpoint without a slot of the optimizer cannot be resumed, and says so."""
     train(network(), SCHEDULE, images, 1, directory=tmp_path, **QUICK)
     path = tmp_path / "checkpoint.safetensors"
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    tensors, header = read_tensors(path)
     for damage in ({"training.optimizer.3.exp_avg": torch.zeros(2)}, {"training.optimizer.7.step": None}):
         damaged = {name: t for name, t in (tensors | damage).items() if t is not None}
-        save_file(damaged, path, metadata=metadata)
+        path.write_bytes(_pack(header, damaged))
         with pytest.raises(CheckpointError, match=r"cannot be resumed: Adam's state for the weight [37] is missing or"):
             train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)
     nan = {"training.optimizer.0.exp_avg": tensors["training.optimizer.0.exp_avg"] * float("nan")}
-    save_file(tensors | nan, path, metadata=metadata)
+    path.write_bytes(_pack(header, tensors | nan))
     with pytest.raises(CheckpointError, match="Adam's state for the weight 0 must be finite"):
         train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)
-    header = json.loads(metadata["diffmath.checkpoint"])
+    path.write_bytes(_pack(header, tensors | {"training.losses": torch.zeros(3)}))
+    with pytest.raises(CheckpointError, match="the losses of the noise levels"):
+        train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)
     for record in (
         [],
         {"settings": None},
@@ -255,8 +257,7 @@ def test_damaged_state_of_adam(images, tmp_path):
         header["metadata"] | {"resumed": 3},
         header["metadata"] | {"losses": [1]},
     ):
-        damaged = json.dumps(header | {"metadata": record})
-        save_file(tensors, path, metadata={"diffmath.checkpoint": damaged})
+        path.write_bytes(_pack(header | {"metadata": record}, tensors))
         with pytest.raises(CheckpointError, match="cannot be resumed"):
             train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)
 
@@ -292,7 +293,7 @@ def test_refuses_to_overwrite_and_other_settings(images, tmp_path):
             train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=resume, **QUICK)
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "log.csv").write_text("date,weight\n1,2\n")
-    with pytest.raises(FileExistsError, match="no log of a training"):
+    with pytest.raises(FileExistsError, match="no log of such a training"):
         train(network(), SCHEDULE, images, 2, directory=tmp_path, **QUICK)
     assert (tmp_path / "log.csv").read_text() == "date,weight\n1,2\n"
 

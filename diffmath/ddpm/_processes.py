@@ -1,0 +1,83 @@
+"""Several processes that train or sample together: which of them this is, and what they agree on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from diffmath.ddpm._environment import choose_device
+
+__all__ = ["Processes", "joined"]
+
+
+class Processes:
+    """The processes of `torch.distributed`, or this one alone.
+
+    Attributes
+    ----------
+    rank, size : int
+        This process's number, and how many there are.
+    first : bool
+        Whether it is the one that writes files.
+    """
+
+    def __init__(self, together: bool = True) -> None:
+        self.rank, self.size = 0, 1
+        if together and dist.is_available() and dist.is_initialized():
+            self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.first = self.rank == 0
+        # What the processes agree on lies in main memory, so that no step waits for a GPU.
+        self._talk = dist.new_group(backend="gloo") if self.size > 1 else None
+
+    def share(self, n: int) -> slice:
+        """Which of n items are this process's: nearly as many for each."""
+        return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Of each flag, whether it is set in any process."""
+        if self.size == 1:
+            return flags
+        numbers = torch.tensor(flags, dtype=torch.int32)
+        dist.all_reduce(numbers, dist.ReduceOp.MAX, group=self._talk)
+        return tuple(bool(n) for n in numbers.tolist())
+
+    def largest(self, number: int) -> int:
+        """The largest of the processes' numbers."""
+        if self.size == 1:
+            return number
+        numbers = torch.tensor(number)
+        dist.all_reduce(numbers, dist.ReduceOp.MAX, group=self._talk)
+        return int(numbers)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over the processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.size > 1:
+            dist.barrier(group=self._talk)
+
+
+@contextmanager
+def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
+    """Join the processes that ``torchrun`` started, if it did, and leave them at the end; yields this one's device."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield choose_device(device)
+        return
+    place = choose_device(device)
+    if place.type == "cuda" and place.index is None:  # pragma: no cover (needs a GPU)
+        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        yield place
+    finally:
+        dist.destroy_process_group()

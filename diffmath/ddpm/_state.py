@@ -1,0 +1,174 @@
+"""What a run of training is after some step, and how it goes to a checkpoint and comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from diffmath.ddpm._log import NoiseLevels
+from diffmath.ddpm._processes import Processes
+from diffmath.ddpm.checkpoints import CheckpointError, read_tensors, require_fit, save_checkpoint
+from diffmath.schedule import VarianceSchedule
+
+__all__ = ["State", "TrainingDivergedError"]
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss or a weight became NaN or infinite."""
+
+
+class State:
+    """A run after some step: the network, its average, the optimiser and the losses so far.
+
+    Attributes
+    ----------
+    step, seconds : int, float
+        Steps done, and the time they took.
+    losses : list of (int, float)
+        Steps, and the mean loss over the steps since the entry before.
+    settings, metadata, origin : dict
+        What must be the same to go on; the caller's record; where and by what this part is computed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        average: AveragedModel,
+        optimizer: torch.optim.Optimizer,
+        schedule: VarianceSchedule,
+        settings: dict[str, Any],
+        metadata: dict[str, Any],
+        origin: dict[str, Any],
+        processes: Processes,
+    ) -> None:
+        self.model, self.average, self.optimizer, self.schedule = model, average, optimizer, schedule
+        self.settings, self.metadata, self.origin, self.processes = settings, metadata, origin, processes
+        self.resumed: list[dict[str, Any]] = []  # the origins of the parts before, each with the step it went to
+        self.loaded: tuple[int, dict[str, Any]] | None = None
+        self.step, self.seconds = 0, 0.0
+        self.losses: list[tuple[int, float]] = []
+        self.levels = NoiseLevels(schedule.n_steps, next(model.parameters()).device)
+
+    def take_loss(self, path: Path | None) -> tuple[float, dict[str, float]]:
+        """The mean loss since it was last taken, checked and noted, and that of each bin of noise levels."""
+        sums = self.processes.sum(self.levels.sums.clone())
+        self._check_finite("the loss", sums[0].sum(), path)
+        total, each = float(sums[0].sum() / sums[1].sum()), (sums[0] / sums[1]).tolist()
+        self.losses.append((self.step, total))
+        self.levels.sums.zero_()
+        return total, dict(zip(self.levels.names, each, strict=True))
+
+    def check(self, path: Path | None) -> None:
+        """Raise TrainingDivergedError unless the loss and all weights are finite."""
+        self._check_finite("the loss", self.processes.sum(self.levels.sums.clone()).sum(), path)
+        self._check_finite("the norm of the weights", nn.utils.get_total_norm(list(self.model.parameters())), path)
+
+    def _check_finite(self, name: str, value: Tensor, path: Path | None) -> None:
+        if not torch.isfinite(value):
+            kept = f"the last good checkpoint is {path}" if path and path.exists() else "there is no checkpoint"
+            raise TrainingDivergedError(
+                f"{name} was {float(value)} by step {self.step}, with learning rate {self.settings['learning_rate']}; "
+                f"{kept}. Try a smaller learning rate."
+            )
+
+    @property
+    def is_as_loaded(self) -> bool:
+        """Whether no step was taken since the checkpoint: it keeps its origin then."""
+        return self.loaded is not None and self.loaded[0] == self.step
+
+    def record(self) -> dict[str, Any]:
+        """How the network was trained, for its checkpoints."""
+        if self.loaded is not None and self.is_as_loaded:
+            return {**self.loaded[1], "losses": self.losses}
+        n_images = self.step * self.settings["batch_size"]
+        return {
+            **self.metadata,
+            **self.origin,
+            "resumed": self.resumed,
+            "steps": self.step,
+            "images_seen": n_images,
+            "settings": self.settings,
+            "losses": self.losses,
+            "seconds": round(self.seconds, 1),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint to go on from. All processes call, the first writes."""
+        self.check(path)  # never replace a good checkpoint by a bad one
+        sums = self.processes.sum(self.levels.sums.clone())
+        if not self.processes.first:
+            return
+        tensors = {f"weights.{name}": t for name, t in self.model.state_dict().items()}
+        for i, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": t for name, t in slots.items()}
+        tensors["losses"] = sums
+        averaged: Any = self.average.module  # a UNet, as `train` saw to
+        save_checkpoint(path, averaged, self.schedule, self.record(), training=tensors)
+
+    def load(self, path: Path) -> None:
+        """Become what a checkpoint holds.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged or belongs to another network.
+        ValueError
+            If its run had other settings.
+        """
+        tensors, header = read_tensors(path)
+        record = header["metadata"]
+        slots: dict[int, dict[str, Tensor]] = {}
+        try:
+            before = record.get("settings", {})
+            changed = [f"{k} = {before.get(k)!r}, now {v!r}" for k, v in self.settings.items() if before.get(k) != v]
+            if header["architecture"]["config"] != getattr(self.model, "config", None):
+                raise ValueError(f"its network is {header['architecture']['config']}")
+            for name, tensor in _part(tensors, "training.optimizer.").items():
+                i, slot = name.split(".")
+                slots.setdefault(int(i), {})[slot] = tensor
+            if not changed:
+                self._restore(tensors, slots, record)
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{path} cannot be resumed: {error}") from error
+        if changed:
+            raise ValueError(f"{path} belongs to a run with other settings: {'; '.join(changed)}")
+
+    def _restore(self, tensors: dict[str, Tensor], slots: dict[int, dict[str, Tensor]], record: dict[str, Any]) -> None:
+        for module, weights in (
+            (self.model, _part(tensors, "training.weights.")),
+            (self.average.module, _part(tensors, "model.")),
+        ):
+            require_fit(weights, module)
+            module.load_state_dict(weights)
+        for number, weight in enumerate(self.model.parameters()):
+            own = slots.get(number, {})
+            shapes = {slot: tensor.shape for slot, tensor in own.items()}
+            if shapes != {"step": (), "exp_avg": weight.shape, "exp_avg_sq": weight.shape}:
+                raise ValueError(f"Adam's state for the weight {number} is missing or has another shape")
+            if not all(torch.isfinite(tensor).all() for tensor in own.values()):
+                raise ValueError(f"Adam's state for the weight {number} must be finite")
+            for slot in ("exp_avg", "exp_avg_sq"):  # in the weight's memory format, as the fused Adam needs it
+                own[slot] = torch.empty_like(weight).copy_(own[slot])
+        sums = tensors["training.losses"]
+        if sums.shape != self.levels.sums.shape or not torch.isfinite(sums).all():
+            raise ValueError("the losses of the noise levels are not finite, or have another shape")
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+        self.levels.sums.copy_(sums * self.processes.first)  # they are summed over the processes
+        self.step, self.seconds = record["steps"], float(record["seconds"])
+        if isinstance(self.step, bool) or not isinstance(self.step, int) or self.step < 0:
+            raise ValueError(f"steps must be a count; it is {self.step!r}")
+        self.losses = [(int(step), float(loss)) for step, loss in record["losses"]]
+        self.average.n_averaged.fill_(self.step)
+        self.resumed = [
+            *record.get("resumed", []),
+            {name: record.get(name) for name in self.origin} | {"steps": self.step},
+        ]
+        self.loaded = self.step, record
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

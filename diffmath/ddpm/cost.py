@@ -1,0 +1,140 @@
+"""What a training costs, before it is begun: ``python -m diffmath train --dry-run``."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffmath.ddpm._environment import autocast_dtype, choose_device
+from diffmath.ddpm.training import train
+from diffmath.schedule import VarianceSchedule
+
+__all__ = ["TrainingCost", "forward_flop", "training_cost"]
+
+
+class TrainingCost(NamedTuple):
+    """What `training_cost` returns.
+
+    Attributes
+    ----------
+    parameters : int
+        Trainable numbers of the network.
+    flop_per_image : int
+        Of one training image: forwards, and about twice that backwards.
+    memory : int
+        Bytes: on CUDA the most that was allocated while measuring, elsewhere what must be kept at once: the weights
+        with their average, gradients and Adam's two moments, the data, and what the forward pass keeps.
+    warm_up_seconds : float
+        Of the first step, with compilation if there is any.
+    images_per_second : float
+        Of the steps after it.
+    """
+
+    parameters: int
+    flop_per_image: int
+    memory: int
+    warm_up_seconds: float
+    images_per_second: float
+
+
+def forward_flop(model: nn.Module, shape: tuple[int, ...] = (1, 32, 32)) -> int:
+    """Floating-point operations of one image's forward pass: matrix products and convolutions, attention among them.
+
+    A multiplication and an addition count as two.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Called as ``model(x_t, t)``.
+    shape : tuple of int
+        An image's shape.
+
+    Returns
+    -------
+    int
+    """
+    device = next(model.parameters()).device
+    x, t = torch.zeros((1, *shape), device=device), torch.ones(1, dtype=torch.int64, device=device)
+    # Only the plain implementation of attention is counted everywhere.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(x, t)
+    return int(counter.get_total_flops())
+
+
+def training_cost(
+    model: nn.Module,
+    schedule: VarianceSchedule,
+    images: Tensor,
+    *,
+    batch_size: int = 128,
+    n_steps: int = 3,
+    device: str | torch.device | None = None,
+    autocast: bool = True,
+    **options: Any,
+) -> TrainingCost:
+    """Measure a few steps of training, of a copy of the network.
+
+    Parameters
+    ----------
+    model, schedule, images
+        As for `diffmath.ddpm.train`.
+    batch_size, device, autocast
+        Likewise.
+    n_steps : int
+        Steps to measure after the first.
+    **options
+        Further arguments for `train`, such as ``compile``.
+
+    Returns
+    -------
+    TrainingCost
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `train` does.
+    """
+    place = choose_device(device)
+    model = copy.deepcopy(model).to(place)
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    flop = 3 * forward_flop(model, tuple(images.shape[1:]))
+    if place.type == "cuda":  # pragma: no cover (needs a GPU)
+        torch.cuda.reset_peak_memory_stats(place)
+        memory = 0
+    else:
+        memory = _kept(model, images, batch_size, autocast_dtype(place) if autocast else None)
+    settings = {"batch_size": batch_size, "device": place, "autocast": autocast, "progress": False, **options}
+    record = train(model, schedule, images, 1 + n_steps, **settings).metadata
+    if place.type == "cuda":  # pragma: no cover (needs a GPU)
+        memory = torch.cuda.max_memory_allocated(place)
+    warm_up = record["warm_up_seconds"]
+    rate = n_steps * batch_size / max(record["seconds"] - warm_up, 1e-3)
+    return TrainingCost(parameters, flop, memory, warm_up, rate)
+
+
+def _kept(model: nn.Module, images: Tensor, batch_size: int, dtype: torch.dtype | None) -> int:
+    """Bytes of what a step of training must keep at once."""
+    kept: dict[int, int] = {}  # by address, as a tensor may be kept by several operations
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    device = next(model.parameters()).device
+    x = images[torch.arange(min(batch_size, 8)) % len(images)].to(next(model.parameters()))
+    t = torch.ones(len(x), dtype=torch.int64, device=device)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        torch.autocast(device.type, dtype, enabled=dtype is not None),
+    ):
+        model(x, t)
+    own = {p.data_ptr() for p in model.parameters()}
+    activations = sum(size for address, size in kept.items() if address not in own)
+    return 5 * weights + images.numel() * images.element_size() + activations * batch_size // len(x)
