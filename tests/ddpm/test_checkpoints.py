@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
@@ -66,6 +66,51 @@ def test_truncated(saved, tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "truncated.safetensors"
     path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
     with pytest.raises(CheckpointError, match="no complete safetensors file"):
+        load_checkpoint(path)
+
+
+@pytest.fixture(scope="module")
+def small(saved):
+    """The content of a checkpoint of a few numbers, whose header is most of it."""
+    header = read_tensors(saved[1])[1]
+    tensors = {"model.a": torch.arange(6.0).reshape(2, 3), "model.b": torch.tensor(1.5), "schedule.beta": torch.ones(2)}
+    return _pack(header, tensors), header, tensors
+
+
+@given(st.data())
+def test_flipped_bits(small, tmp_path_factory, data):
+    """Bytes changed, dropped or put in, anywhere: an error, or nothing was lost."""
+    content, header, tensors = small
+    damaged = bytearray(content)
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(damaged) - 1))
+        match data.draw(st.sampled_from(["flip", "drop", "insert"])):
+            case "flip":
+                damaged[place] ^= 1 << data.draw(st.integers(0, 7))
+            case "drop":
+                del damaged[place]
+            case "insert":
+                damaged.insert(place, data.draw(st.integers(0, 255)))
+    path = tmp_path_factory.getbasetemp() / "damaged.safetensors"
+    path.write_bytes(damaged)
+    try:
+        found, its_header = read_tensors(path)
+    except CheckpointError as error:
+        assert str(path) in str(error)
+    else:
+        assert its_header == header
+        assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
+@given(st.integers(0, 2**31), st.integers(0, 7))
+@settings(max_examples=20)
+def test_flipped_bits_of_a_network(saved, tmp_path_factory, place, bit):
+    """No other network is returned for the one that was saved."""
+    content = bytearray(saved[1].read_bytes())
+    content[place % len(content)] ^= 1 << bit
+    path = tmp_path_factory.getbasetemp() / "damaged.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"damaged\.safetensors"):
         load_checkpoint(path)
 
 

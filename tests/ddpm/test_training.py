@@ -2,15 +2,27 @@
 
 import csv
 import os
+import resource
 import signal
+import sys
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+from diffmath.__main__ import app
 from diffmath.data import load_mnist, to_tensor
-from diffmath.ddpm import CheckpointError, TrainingDivergedError, UNet, load_checkpoint, train
+from diffmath.ddpm import (
+    CheckpointError,
+    TrainingDivergedError,
+    UNet,
+    forward_flop,
+    load_checkpoint,
+    train,
+    training_cost,
+)
 from diffmath.ddpm._processes import Processes
 from diffmath.ddpm.checkpoints import _pack, read_tensors
 from diffmath.ddpm.training import _Batches
@@ -337,3 +349,127 @@ def test_cuda_trains_and_resumes(images, tmp_path):
     result = train(network(), SCHEDULE, images, 6, directory=tmp_path, resume=True, **on_gpu)
     assert next(result.model.parameters()).is_cuda
     assert all(np.isfinite(loss) for _, loss in result.losses)
+
+
+def test_log(images, tmp_path):
+    """Each entry: the loss is the mean over the images, and that of each noise level is over its own images."""
+    model, seen = network(), []
+    model.register_forward_hook(lambda module, args, output: seen.append((args, output)))
+    train(model, SCHEDULE, images, 6, directory=tmp_path, **QUICK | {"log_every": 3, "autocast": False})
+    with open(tmp_path / "log.csv", newline="") as file:
+        entries = list(csv.DictReader(file))
+    levels = [f"loss_t{2 * i + 1}-{2 * i + 2}" for i in range(10)]
+    assert list(entries[0])[7:] == levels
+    assert [(e["step"], e["images"], e["epoch"], e["learning_rate"]) for e in entries] == [
+        ("3", "12", "0.8", "0.001"),
+        ("6", "24", "1.6", "0.001"),
+    ]
+    batches = _Batches(images, SCHEDULE, 4, 0, Processes())
+    for i, entry in enumerate(entries):
+        losses = [[] for _ in levels]
+        for step in range(3 * i, 3 * i + 3):
+            _, eps, t = batches(step)
+            for error, time in zip((seen[step][1] - eps).square().mean((1, 2, 3)).tolist(), t.tolist(), strict=True):
+                losses[(time + 1) // 2 - 1].append(error)
+        assert float(entry["loss"]) == pytest.approx(np.mean([loss for part in losses for loss in part]), rel=1e-6)
+        for level, part in zip(levels, losses, strict=True):
+            assert float(entry[level]) == pytest.approx(np.mean(part) if part else np.nan, rel=1e-5, nan_ok=True)
+        assert float(entry["images_per_second"]) > 0
+
+
+def test_gradient_norm(images, tmp_path):
+    """Of the last step before the entry, here the first of all."""
+    model = network()
+    train(model, SCHEDULE, images, 1, directory=tmp_path, **QUICK | {"log_every": 1})
+    norm = sum(p.grad.square().sum() for p in model.parameters()).sqrt().item()
+    with open(tmp_path / "log.csv", newline="") as file:
+        (entry,) = csv.DictReader(file)
+    assert float(entry["gradient_norm"]) == pytest.approx(norm, rel=1e-5)
+
+
+def test_sheets_of_samples(images, tmp_path):
+    """Every so many minutes: sixteen samples of the average, which training does not notice."""
+    watched = network()
+    train(watched, SCHEDULE, images, 2, directory=tmp_path, sample_minutes=0.0, **QUICK)
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["samples-0000001.png", "samples-0000002.png"]
+    expected = network()
+    train(expected, SCHEDULE, images, 2, **QUICK)
+    assert same(watched, expected)
+
+
+def test_tensorboard(images, tmp_path):
+    tensorboard = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(network(), SCHEDULE, images, 4, directory=tmp_path, tensorboard=True, sample_minutes=0.0, **QUICK)
+    events = tensorboard.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [2, 4]
+    assert events.Scalars("loss")[1].value == pytest.approx(rows(tmp_path / "log.csv")[1][1])
+    assert [event.step for event in events.Images("samples")] == [1, 2, 3, 4]
+
+
+def test_without_tensorboard(images, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "diffmath\[tensorboard\]"'):
+        train(network(), SCHEDULE, images, 1, directory=tmp_path, tensorboard=True, **QUICK)
+
+
+def test_full_disk(images, tmp_path):
+    """No room for the next checkpoint: an error, the one before stays, and training goes on from it later."""
+    expected = train(network(), SCHEDULE, images, 4, **QUICK).model
+    train(network(), SCHEDULE, images, 2, directory=tmp_path, **QUICK)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            train(network(), SCHEDULE, images, 4, directory=tmp_path, resume=True, **QUICK)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint.safetensors",
+        "log.csv",
+        "model.safetensors",
+    ]
+    assert same(train(network(), SCHEDULE, images, 4, directory=tmp_path, resume=True, **QUICK).model, expected)
+
+
+def test_cost(images):
+    """Counted by hand: one convolution, one linear layer; and the attention is not left out."""
+
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(1, 2, 3, padding=1), nn.Linear(8, 8)
+
+        def forward(self, x, t):
+            h = self.linear(self.conv(x)).sum(1, keepdim=True)
+            return nn.functional.scaled_dot_product_attention(h, h, h)
+
+    convolution, linear, attention = 2 * 64 * 9 * 2, 2 * 2 * 64 * 8, 2 * (2 * 8 * 8 * 8)
+    assert forward_flop(Small(), (1, 8, 8)) == convolution + linear + attention
+    assert forward_flop(UNet.paper()) == pytest.approx(3.23e9, rel=2e-3)
+    cost = training_cost(Small(), SCHEDULE, images, batch_size=4, device="cpu", autocast=False)
+    assert cost.parameters == 20 + 72
+    assert cost.flop_per_image == 3 * (convolution + linear + attention)
+    assert cost.memory > 5 * 4 * 92 + images.nbytes + 4 * 4 * 64  # and the input of the convolution, at least
+    assert cost.images_per_second > 0
+
+
+def test_dry_run(tmp_path):
+    arguments = [
+        "train",
+        "--network",
+        "compact",
+        "--data",
+        "sample",
+        "--batch-size",
+        "2",
+        "--epochs",
+        "0.1",
+        "--dry-run",
+    ]
+    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    for part in ("3,254,177", "0.85 GFLOP; in training 2.54", "GiB", "images/s after", "500 images: "):
+        assert part in done.output
+    assert not (tmp_path / "run").exists()
