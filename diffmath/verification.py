@@ -59,7 +59,7 @@ CODE = {
     "(16)": (f"{SCHEDULE}.posterior_mean",),
     "(17)": (f"{SCHEDULE}.predict_x_0", f"{SCHEDULE}.posterior_mean"),
     "(18)": (f"{SCHEDULE}.posterior_mean_from_noise",),
-    "(19)": (f"{SCHEDULE}.backward_step",),
+    "(19)": (f"{SCHEDULE}.backward_step", f"{SCHEDULE}.backward_coefficients"),
     "Algorithm 1": ("diffmath.ddpm.training.train",),
     "Algorithm 2": ("diffmath.ddpm.sampling.sample",),
     "(20)": (f"{FLOW}.solve", f"{FLOW}.evolve", f"{FLOW}.solve_modes"),
@@ -534,13 +534,13 @@ def _backward_step(rng: np.random.Generator) -> Example:
     with mp.workdps(DIGITS):
         a, b, c = _alpha(schedule, t, s), _alpha(schedule, s, 0), _alpha(schedule, t, 0)
         sigma = mp.sqrt((1 - a) * (1 - b) / (1 - c))
-        terms = (
-            mp.mpf(x_t) / mp.sqrt(a),
-            -(1 - a) / mp.sqrt(1 - c) * mp.mpf(eps) / mp.sqrt(a),
-            sigma * mp.mpf(z),
-        )
+        exact = 1 / mp.sqrt(a), -(1 - a) / mp.sqrt(1 - c) / mp.sqrt(a), sigma
+        terms = [f * mp.mpf(x) for f, x in zip(exact, (x_t, eps, z), strict=True)]
         value = schedule.backward_step(_one(x_t), _one(eps), _one(z), t, s)[0]
-        error = _relative(value, sum(terms), max(map(abs, terms)))
+        error = _worst(
+            _relative(value, sum(terms), max(map(abs, terms))),
+            *(_relative(f, g) for f, g in zip(schedule.backward_coefficients(t, s), exact, strict=True)),
+        )
     return Example(error, _place(schedule, s=s, t=t))
 
 

@@ -173,6 +173,8 @@ def test_backward_step_is_mean_and_noise(case, x, eps, z):
     mean = schedule.posterior_mean_from_noise(x, eps, t, s)
     step = schedule.backward_step(x, eps, z, t, s)
     np.testing.assert_array_equal(step, mean + np.sqrt(schedule.posterior_variance(t, s)) * z)
+    a, b, c = schedule.backward_coefficients(t, s)
+    np.testing.assert_array_equal(step, (a * x + b * eps) + c * z)
     if s == 0:
         np.testing.assert_array_equal(step, mean)
 

@@ -138,9 +138,18 @@ ERRORS = [
         SCHEDULE,
         "posterior_mean_from_noise",
         scaled(SCHEDULE.posterior_mean_from_noise),
-        ["(17)", "(18)", "(19)", "Algorithm 2"],
+        ["(17)", "(18)", "(19)"],
     ),
-    (SCHEDULE, "backward_step", scaled(SCHEDULE.backward_step), ["(19)", "Algorithm 2"]),
+    (SCHEDULE, "backward_step", scaled(SCHEDULE.backward_step), ["(19)"]),
+    *(
+        (
+            SCHEDULE,
+            "backward_coefficients",
+            changed(SCHEDULE.backward_coefficients, lambda abc, i=i: (*abc[:i], abc[i] * (1 + 1e-9), *abc[i + 1 :])),
+            ["(19)", "Algorithm 2"],
+        )
+        for i in range(3)
+    ),
     (Gaussian, "log_density", scaled(Gaussian.log_density), ["(1)"]),
     (Gaussian, "push", changed(Gaussian.push, lambda law: law.affine(1 + 1e-9)), ["(6)", "(11)"]),
     (Gaussian, "product", changed(Gaussian.product, lambda p: (p[0].affine(1 + 1e-9), p[1])), ["(13)", "(14)"]),
@@ -174,11 +183,16 @@ def test_errors_are_found(monkeypatch, owner, name, replacement, labels):
 
 
 ALGORITHMS = [
-    ("train", "x_t = schedule.add_noise(x_0, eps, t)", "x_t = schedule.add_noise(x_0, -eps, t)"),
-    ("train", "loss = F.mse_loss(", "loss = F.l1_loss("),
-    ("train", "return x_0, eps, t", "return x_0, eps, torch.where(torch.rand(t.shape) < 0.003, 1, t)"),
-    ("sample", "backward_step(x, eps, z, t, s)", "backward_step(x, eps, (1 + 1e-9) * z, t, s)"),
-    ("sample", "mean_from_noise(x, eps, t, s)", "mean_from_noise(x, eps, t, s) + 1e-5 * torch.randn(x.shape)"),
+    ("train", "x_t = batches.add_noise(x_0, eps, t)", "x_t = batches.add_noise(x_0, -eps, t)"),
+    ("train", "(prediction.to(eps.dtype) - eps).square()", "(prediction.to(eps.dtype) - eps).abs()"),
+    (
+        "train",
+        "return x_0, eps[self.own], t[",
+        "return x_0, eps[self.own], torch.where(torch.rand(t.shape) < 0.003, 1, t)[",
+    ),
+    ("train", "c[t - 1].reshape", "c[(t - 2).clamp(min=0)].reshape"),
+    ("sample", "alpha=by_noise", "alpha=(1 + 1e-9) * by_noise"),
+    ("sample", "add_(eps, alpha=by_eps)", "add_(eps, alpha=by_eps).add_(torch.randn_like(x), alpha=1e-5)"),
     ("sample", "torch.full((len(part),), t,", "torch.full((len(part),), max(t - 1, 1),"),
     ("sample", "return noise.to(device),", "return (1 + 1e-9) * noise.to(device),"),
     ("sample", "z = torch.randn(", "generator.manual_seed(0)\n                z = torch.randn("),
