@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from diffmath import ddpm, verification
 from diffmath.__main__ import app
+from diffmath.ddpm import samplers
 from diffmath.gaussian import Gaussian
 from diffmath.pde import RenormalizedFlow, stability
 from diffmath.pde.spectral import HeatModes, QuickDecay
@@ -191,24 +192,32 @@ ALGORITHMS = [
         "return x_0, eps[self.own], torch.where(torch.rand(t.shape) < 0.003, 1, t)[",
     ),
     ("train", "c[t - 1].reshape", "c[(t - 2).clamp(min=0)].reshape"),
-    ("sample", "alpha=by_noise", "alpha=(1 + 1e-9) * by_noise"),
-    ("sample", "add_(eps, alpha=by_eps)", "add_(eps, alpha=by_eps).add_(torch.randn_like(x), alpha=1e-5)"),
+    ("ancestral", "if s > 0:\n            x.add_(", "if s > 0:\n            x.add_((1 + 1e-9) * "),
+    ("ancestral", "if s > 0:\n            x.add_(", "if s > 0:\n            x.add_(1e-5 * torch.randn_like(x)).add_("),
+    (
+        "ancestral",
+        "_coefficients(t, s)\n        walk.predict(x, t,",
+        "_coefficients(t, s)\n        walk.predict(x, max(t - 1, 1),",
+    ),
     ("sample", "torch.full((len(part),), t,", "torch.full((len(part),), max(t - 1, 1),"),
     ("sample", "return noise.to(device),", "return (1 + 1e-9) * noise.to(device),"),
-    ("sample", "z = torch.randn(", "generator.manual_seed(0)\n                z = torch.randn("),
+    ("sample", "return torch.randn(", "generator.manual_seed(0)\n        return torch.randn("),
 ]
 
 
 @pytest.mark.parametrize(("name", "old", "new"), ALGORITHMS)
 def test_errors_in_the_algorithms_are_found(monkeypatch, name, old, new):
     """One place of the source changed: another noise, time, loss or start."""
-    module = inspect.getmodule(getattr(ddpm, name))
+    module = samplers if name == "ancestral" else inspect.getmodule(getattr(ddpm, name))
     source = inspect.getsource(module)
     assert source.count(old) == 1
     namespace = {"__name__": module.__name__}
     exec(source.replace(old, new), namespace)
-    monkeypatch.setattr(ddpm, name, namespace[name])
-    label = {"train": "Algorithm 1", "sample": "Algorithm 2"}[name]
+    if name == "ancestral":
+        monkeypatch.setitem(samplers.SAMPLERS, name, namespace[name])
+    else:
+        monkeypatch.setattr(ddpm, name, namespace[name])
+    label = "Algorithm 1" if name == "train" else "Algorithm 2"
     (result,) = verify(10, checks=[check for check in CHECKS if check.label == label])
     assert not result.passed
     assert "Error: " not in result.where

@@ -6,12 +6,14 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from diffmath.ddpm._environment import autocast_dtype, choose_device
 from diffmath.ddpm._processes import Processes
+from diffmath.ddpm.samplers import SAMPLERS, Walk
 from diffmath.schedule import VarianceSchedule
 
 __all__ = ["sample"]
@@ -33,6 +35,8 @@ def sample(
     generator: torch.Generator | None = ...,
     trajectory: None = ...,
     *,
+    times: Sequence[int] | None = ...,
+    eta: float = ...,
     batch_size: int = ...,
     device: str | torch.device | None = ...,
     autocast: bool = ...,
@@ -53,6 +57,8 @@ def sample(
     generator: torch.Generator | None = ...,
     *,
     trajectory: Sequence[int],
+    times: Sequence[int] | None = ...,
+    eta: float = ...,
     batch_size: int = ...,
     device: str | torch.device | None = ...,
     autocast: bool = ...,
@@ -73,6 +79,8 @@ def sample(
     generator: torch.Generator | None = None,
     trajectory: Sequence[int] | None = None,
     *,
+    times: Sequence[int] | None = None,
+    eta: float = 0.0,
     batch_size: int = 100,
     device: str | torch.device | None = None,
     autocast: bool = False,
@@ -80,10 +88,11 @@ def sample(
     distributed: bool = False,
     progress: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    r"""Algorithm 2: from :math:`x_T \sim N(0, I)` backwards by eq. (19), to images.
+    r"""Algorithm 2: from :math:`x_T \sim N(0, I)` backwards by eq. (19), to images; or another way back.
 
-    With fewer than T steps the times are ``schedule.subsequence(n_steps)``, and each step is eqs. (15), (18) for that
-    jump, with :math:`\alpha_t` replaced by :math:`\bar\alpha_t / \bar\alpha_s`. The last step adds no noise.
+    With fewer than T steps the times are ``schedule.subsequence(n_steps)``, and each step of Algorithm 2 is eqs. (15),
+    (18) for that jump, with :math:`\alpha_t` replaced by :math:`\bar\alpha_t / \bar\alpha_s`. Its last step adds no
+    noise.
 
     Parameters
     ----------
@@ -98,13 +107,20 @@ def sample(
         N, where ``x_T`` is not given.
     n_steps : int, optional
         Steps, 1..T; all T of Algorithm 2 unless given.
-    method : {"ancestral"}
-        The sampler: "ancestral" is eq. (19).
+    method : {"ancestral", "ddim", "heun", "dpmsolver++2m"}
+        The sampler, a function of `diffmath.ddpm.samplers`: "ancestral" is Algorithm 2; the others are deterministic
+        (but for "ddim" with ``eta > 0``) and get by with fewer steps. "heun" evaluates the model 2 n - 1 times in n
+        steps, the others n times.
     generator : torch.Generator, optional
         The source of all noise; noise is drawn on its device for all N samples at once, so that neither the batch
         size nor the model's device changes it. A fresh, randomly seeded generator unless given.
     trajectory : sequence of int, optional
         Times, among those of the steps (T and 0 included), at which to return the states too.
+    times : sequence of int, optional
+        The times to step through, in place of ``n_steps``: any in 1..T, of which the largest is that of x_T; the walk
+        ends at 0, given or not.
+    eta : float
+        Of "ddim", in [0, 1]: the share of Algorithm 2's noise, in standard deviations.
     batch_size : int
         The most samples that the model sees at once; limits memory.
     device : str or torch.device, optional
@@ -130,22 +146,24 @@ def sample(
     Raises
     ------
     ValueError
-        If x_T is not finite, a count or time is out of range, the method is unknown, or the model returns another
-        shape, NaN or infinity.
+        If x_T is not finite, a count, a time or eta is out of range, both ``n_steps`` and ``times`` are given, the
+        method is unknown, or the model returns another shape, NaN or infinity.
     TypeError
         If x_T is not a floating tensor, a count or time is no integer, or the model returns no tensor.
     """
-    if method != "ancestral":
-        raise ValueError(f'method must be "ancestral"; it is {method!r}')
+    if method not in SAMPLERS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, SAMPLERS))}; it is {method!r}")
+    if not 0 <= eta <= 1 or (eta and method != "ddim"):
+        raise ValueError(f'eta must lie in [0, 1], and be 0 but for "ddim"; it is {eta} for {method!r}')
     for name, count in (("batch_size", batch_size), ("n_samples", n_samples)):
         if isinstance(count, bool) or not hasattr(count, "__index__"):
             raise TypeError(f"{name} must be an integer; it is {count!r}")
         if count < 1:
             raise ValueError(f"{name} must be at least 1; it is {count}")
-    times = schedule.subsequence(n_steps)
+    path = _path(schedule, n_steps, times)
     wanted = [] if trajectory is None else [operator.index(t) for t in trajectory]
-    if unknown := [t for t in wanted if t not in times]:
-        nearest = [int(times[abs(times - t).argmin()]) for t in unknown]
+    if unknown := [t for t in wanted if t not in path]:
+        nearest = [path[int(np.abs(np.subtract(path, t)).argmin())] for t in unknown]
         raise ValueError(f"trajectory must lie on the sampler's times; {unknown} do not, {nearest} are the nearest")
 
     weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
@@ -155,44 +173,35 @@ def sample(
     processes = Processes(distributed)
     generator = generator or _fresh_generator(processes)
     x, dtype = _start(x_T, n_samples, getattr(model, "image_shape", DEFAULT_SHAPE), generator, place)
-    predict = _compiled(model, place) if compile else model
+    network = _compiled(model, place) if compile else model
     precision = autocast_dtype(place) if autocast else None
 
     # Every process draws the noise of all samples and works on its own, so that their number changes no image.
     noise, own = torch.empty(x.shape, dtype=x.dtype, device=generator.device), processes.share(len(x))
     x = x[own].clone()
-    eps, states = torch.empty_like(x), {}
-    pairs = list(zip(times[:0:-1].tolist(), times[-2::-1].tolist(), strict=True))
-    with tqdm(
-        total=len(pairs) * len(x),
-        unit=" evaluations",
-        unit_scale=True,
-        disable=not progress or not processes.first,
-        desc="sampling",
-    ) as bar:
-        if schedule.n_steps in wanted:
-            states[schedule.n_steps] = x.clone()
-        for t, s in pairs:
-            for part, out in zip(x.split(batch_size), eps.split(batch_size), strict=True):
-                fed = part.to(part.dtype if weight is None else weight.dtype, copy=True)  # the model's own
-                with torch.autocast(place.type, precision, enabled=precision is not None):
-                    predicted = predict(fed, torch.full((len(part),), t, device=x.device))
-                if not isinstance(predicted, Tensor):
-                    raise TypeError(f"the model must return a tensor; it gave {type(predicted).__name__}")
-                if predicted.shape != part.shape:
-                    raise ValueError(
-                        f"the model must return the shape {tuple(part.shape)}; it gave {tuple(predicted.shape)}"
-                    )
-                out.copy_(predicted)
-                bar.update(len(part))
-            # Eq. (19) in place.
-            by_x, by_eps, by_noise = schedule.backward_coefficients(t, s)
-            x.mul_(by_x).add_(eps, alpha=by_eps)
-            if s > 0:
-                z = torch.randn(noise.shape, generator=generator, out=noise)
-                x.add_(z[own].to(x.device), alpha=by_noise)
+
+    def fresh_noise() -> Tensor:
+        return torch.randn(noise.shape, generator=generator, out=noise)[own].to(x.device)
+
+    def predict(x: Tensor, t: int, out: Tensor) -> None:
+        for part, result in zip(x.split(batch_size), out.split(batch_size), strict=True):
+            fed = part.to(part.dtype if weight is None else weight.dtype, copy=True)  # the model's own
+            with torch.autocast(place.type, precision, enabled=precision is not None):
+                eps = network(fed, torch.full((len(part),), t, device=x.device))
+            if not isinstance(eps, Tensor):
+                raise TypeError(f"the model must return a tensor; it gave {type(eps).__name__}")
+            if eps.shape != part.shape:
+                raise ValueError(f"the model must return the shape {tuple(part.shape)}; it gave {tuple(eps.shape)}")
+            result.copy_(eps)
+            bar.update(len(part))
+
+    states = {path[0]: x.clone()}
+    evaluations = (2 * len(path) - 3 if method == "heun" else len(path) - 1) * len(x)
+    quiet = not progress or not processes.first
+    with tqdm(total=evaluations, unit=" evaluations", unit_scale=True, disable=quiet, desc="sampling") as bar:
+        for s, state in SAMPLERS[method](x, Walk(schedule, path, predict, fresh_noise, eta)):
             if s in wanted:
-                states[s] = x.clone()
+                states[s] = state.clone()
         x = _gathered(x, noise.shape, own, processes)
         if not torch.isfinite(x).all():  # looked at once, so that no step waits for the device
             raise ValueError("the model's predictions led to NaN or infinity")
@@ -201,6 +210,18 @@ def sample(
     gathered = [_gathered(states[t], noise.shape, own, processes) for t in wanted]
     stacked = torch.stack(gathered) if gathered else x.new_empty((0, *x.shape))
     return x.to(dtype), stacked.to(dtype)
+
+
+def _path(schedule: VarianceSchedule, n_steps: int | None, times: Sequence[int] | None) -> list[int]:
+    """The times of the walk, from the noise down to 0."""
+    if times is None:
+        return [int(t) for t in schedule.subsequence(n_steps)[::-1]]
+    if n_steps is not None:
+        raise ValueError("give n_steps or times, not both")
+    path = sorted({operator.index(t) for t in times} | {0}, reverse=True)
+    if len(path) < 2 or path[-1] < 0 or path[0] > schedule.n_steps:
+        raise ValueError(f"times must lie in 1..{schedule.n_steps}, one at least; they are {list(times)}")
+    return path
 
 
 def _start(

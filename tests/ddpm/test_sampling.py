@@ -236,7 +236,7 @@ def test_trajectory():
     torch.testing.assert_close(states[1], x_T, rtol=0, atol=0)
     torch.testing.assert_close(run([300])[1][0], states[2], rtol=0, atol=0)
     assert run([])[1].shape == (0, 2, 1)
-    with pytest.raises(ValueError, match=r"\[250\] do not, \[200\] are the nearest"):
+    with pytest.raises(ValueError, match=r"\[250\] do not, \[300\] are the nearest"):
         run([250])
 
 
@@ -288,7 +288,7 @@ def test_seeds():
 
 def test_bad_arguments():
     denoiser = gaussian_denoiser(PAPER, 0.0, 1.0)
-    with pytest.raises(ValueError, match='method must be "ancestral"'):
+    with pytest.raises(ValueError, match="method must be one of 'ancestral', 'ddim'"):
         sample(denoiser, PAPER, method="euler")
     with pytest.raises(ValueError, match="n_samples must be at least 1"):
         sample(denoiser, PAPER, n_samples=0)
