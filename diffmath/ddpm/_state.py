@@ -16,6 +16,8 @@ from diffmath.schedule import VarianceSchedule
 
 __all__ = ["State", "TrainingDivergedError"]
 
+NEVER = 1 << 62  # no run has so many steps
+
 
 class TrainingDivergedError(RuntimeError):
     """The loss or a weight became NaN or infinite."""
@@ -51,7 +53,15 @@ class State:
         self.loaded: tuple[int, dict[str, Any]] | None = None
         self.step, self.seconds = 0, 0.0
         self.losses: list[tuple[int, float]] = []
-        self.levels = NoiseLevels(schedule.n_steps, next(model.parameters()).device)
+        device = next(model.parameters()).device
+        self.levels = NoiseLevels(schedule.n_steps, device)
+        self._lost = torch.full((), NEVER, device=device)  # the first step whose loss is not finite
+
+    def count(self, losses: Tensor, t: Tensor) -> None:
+        """One more step, from the losses of its images at their times; does not wait for the device."""
+        self.step += 1
+        self.levels.add(losses, t)
+        self._lost = torch.where(torch.isfinite(losses).all(), self._lost, self._lost.clamp(max=self.step))
 
     def take_loss(self, path: Path | None) -> tuple[float, dict[str, float]]:
         """The mean loss since it was last taken, checked and noted, and that of each bin of noise levels."""
@@ -69,9 +79,11 @@ class State:
 
     def _check_finite(self, name: str, value: Tensor, path: Path | None) -> None:
         if not torch.isfinite(value):
+            step = -self.processes.largest(-int(self._lost)) if name == "the loss" else NEVER
+            when = f"at step {step}" if step < NEVER else f"by step {self.step}"
             kept = f"the last good checkpoint is {path}" if path and path.exists() else "there is no checkpoint"
             raise TrainingDivergedError(
-                f"{name} was {float(value)} by step {self.step}, with learning rate {self.settings['learning_rate']}; "
+                f"{name} was {float(value)} {when}, with learning rate {self.settings['learning_rate']}; "
                 f"{kept}. Try a smaller learning rate."
             )
 

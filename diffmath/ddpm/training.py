@@ -245,8 +245,7 @@ def train(
             losses.mean().backward()
             optimizer.step()
             average.update_parameters(model)
-            state.levels.add(losses.detach(), t)
-            state.step += 1
+            state.count(losses.detach(), t)
             bar.update(batch_size)
 
             if state.step == first_step + 1:  # compilation, and the device's own preparations
@@ -259,21 +258,18 @@ def train(
                 mean_loss, by_level = state.take_loss(path)
                 bar.set_postfix(loss=f"{mean_loss:.4f}")
                 if log is not None:
+                    n_images, n_new = state.step * batch_size, (state.step - logged_step) * batch_size
                     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-                    log.write(
-                        {
-                            "step": state.step,
-                            "images": state.step * batch_size,
-                            "epoch": state.step * batch_size / len(images),
-                            "loss": mean_loss,
-                            "learning_rate": learning_rate,
-                            "gradient_norm": float(nn.utils.get_total_norm(gradients)),
-                            "images_per_second": (state.step - logged_step) * batch_size / (clock() - logged_at)
-                            if state.step > logged_step
-                            else math.nan,
-                        }
-                        | {f"loss_t{name}": loss for name, loss in by_level.items()}
-                    )
+                    entry = {
+                        "step": state.step,
+                        "images": n_images,
+                        "epoch": n_images / len(images),
+                        "loss": mean_loss,
+                        "learning_rate": learning_rate,
+                        "gradient_norm": float(nn.utils.get_total_norm(gradients)),
+                        "images_per_second": n_new / (clock() - logged_at) if n_new else math.nan,
+                    }
+                    log.write(entry | {f"loss_t{name}": loss for name, loss in by_level.items()})
                 logged_step, logged_at = state.step, clock()
             if path is None:
                 continue
