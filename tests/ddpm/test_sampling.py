@@ -335,3 +335,18 @@ def test_bad_models_and_counts():
         sample(lambda x, t: x.numpy(), PAPER, n_steps=1)
     with pytest.raises(ValueError, match="the model's predictions led to NaN or infinity"):
         sample(lambda x, t: x / 0, PAPER, n_steps=1)
+
+
+def test_compiled(monkeypatch):
+    """The network that torch.compile returns is the one that is asked."""
+    asked = []
+
+    def compiled(model, mode):
+        asked.append(mode)
+        return lambda x, t: 2 * model(x, t)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    denoiser, x_T = gaussian_denoiser(PAPER, 0.0, 1.0), torch.ones((2, 1))
+    images = sample(denoiser, PAPER, x_T, times=[3], compile=True)
+    assert asked == [None]
+    assert torch.equal(images, sample(lambda x, t: 2 * denoiser(x, t), PAPER, x_T, times=[3]))
