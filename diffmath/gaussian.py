@@ -66,8 +66,9 @@ class Gaussian:
             fits = False
         if not fits:
             raise ValueError(f"variance must be broadcastable to the mean's shape {m.shape}; its shape is {v.shape}")
-        object.__setattr__(self, "mean", m)
-        object.__setattr__(self, "variance", v)
+        for name, array in (("mean", m), ("variance", v)):
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
 
     @property
     def dim(self) -> int:
@@ -76,6 +77,8 @@ class Gaussian:
 
     def log_density(self, x: npt.ArrayLike) -> Floats:
         r"""Eq. (1): :math:`-\frac{1}{2} \sum_i \bigl( (x_i - \mu_i)^2 / s_i^2 + \log 2 \pi s_i^2 \bigr)`.
+
+        The right side of (10), with (11) and (9) put in as (12) does, is the sum of two of these less a third.
 
         Parameters
         ----------
@@ -130,13 +133,15 @@ class Gaussian:
             If the scale is zero, an array's last axis has not d entries, or the result is not finite.
         """
         a, b = self._factor(scale, "scale"), self._factor(shift, "shift")
+        if not (a != 0).all():
+            raise ValueError("scale must not be zero: the image would be a point")
         return Gaussian(a * self.mean + b, a * a * self.variance)
 
     def product(self, other: Gaussian) -> tuple[Gaussian, Floats]:
         r"""The product of two densities: a Gaussian, and the logarithm of the factor in front of it.
 
-        Precisions add, and means are weighted by them. The factor is the density of one mean under the other with the
-        variances added, :math:`N(\mu_1; \mu_2, s_1^2 + s_2^2)`.
+        Precisions add, and means are weighted by them, as the square in (13) is completed. The factor is the density of
+        one mean under the other with the variances added, :math:`N(\mu_1; \mu_2, s_1^2 + s_2^2)`.
 
         Parameters
         ----------
@@ -184,14 +189,18 @@ class Gaussian:
         return Gaussian(mean, self.variance * (other.variance / gap))
 
     def push(self, scale: npt.ArrayLike, variance: npt.ArrayLike) -> Gaussian:
-        r"""The law of :math:`y = a x + \text{noise}`: the integral of :math:`N(y; a x, v)` over this law of x."""
+        r"""The law of :math:`y = a x + \text{noise}`: the integral of :math:`N(y; a x, v)` over this law of x.
+
+        Step by step it gives eq. (6); by the transition (11) it leads from the law (9) at one time to a later one.
+        """
         v = self._factor(variance, "variance")
         return self.affine(scale) + Gaussian(np.zeros(np.broadcast_shapes(self.mean.shape, v.shape)), v)
 
     def given(self, y: npt.ArrayLike, scale: npt.ArrayLike, variance: npt.ArrayLike) -> Gaussian:
         r"""Bayes' rule (10): the law of x given y, where x has this law and :math:`p(y | x) = N(y; a x, v)`.
 
-        As a function of x the likelihood is a multiple of :math:`N(x; y / a, v / a^2)`, so (10) is a product.
+        As a function of x the likelihood is a multiple of :math:`N(x; y / a, v / a^2)`, so (10) is a product; with
+        the laws of the forward process put in, it is (14).
 
         Parameters
         ----------
@@ -214,8 +223,14 @@ class Gaussian:
         a, v = self._factor(scale, "scale"), self._factor(variance, "variance")
         if not (a != 0).all():
             raise ValueError("scale must not be zero: y would say nothing of x")
-        y = self._component(y, "y") / a
-        likelihood = Gaussian(np.broadcast_to(y, np.broadcast_shapes(y.shape, v.shape)), v / a**2)
+        y = self._component(y, "y")
+        if not np.isfinite(y).all():
+            raise ValueError("y must be finite; it holds NaN or infinity")
+        with np.errstate(over="ignore"):
+            y, spread = y / a, v / a / a
+        if (v < np.inf).all() and not ((spread < np.inf).all() and np.isfinite(y).all()):
+            raise ValueError(f"scale must be larger for float64, in which y / a and v / a^2 overflow; it is {a}")
+        likelihood = Gaussian(np.broadcast_to(y, np.broadcast_shapes(y.shape, spread.shape)), spread)
         return self.product(likelihood)[0]
 
     def _component(self, x: npt.ArrayLike, name: str) -> Floats:

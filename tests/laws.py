@@ -7,6 +7,7 @@ driven to the worst.
 from __future__ import annotations
 
 import contextlib
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import target
@@ -20,6 +21,7 @@ EPS = np.finfo(np.float64).eps
 def within(actual, expected, tolerance, *, label=""):
     """|actual - expected| <= tolerance, elementwise."""
     actual, expected = np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    assert actual.size, "nothing to compare"
     error = np.abs(actual - expected)
     with np.errstate(over="ignore"):
         share = float(np.max(error / np.maximum(tolerance, 1e-300), initial=0.0))
@@ -50,15 +52,19 @@ def normalised(density, centre, width, *, atol):
     within([moment(0), moment(1), moment(2)], [1, 0, 1], atol, label="moments")
 
 
-def composes(transition, r, s, t, *, ulps):
-    """Two transitions of a Markov chain are one: amplitudes multiply, variances add.
+def composes(transition, times, *, ulps):
+    """The transitions of a Markov chain between increasing times are one: amplitudes multiply, variances add.
 
-    ``transition(t, s)`` gives the squared amplitude and the variance from s to t.
+    ``transition(t, s)`` gives the squared amplitude and the variance from s to t. Each jump adds some roundings.
     """
-    (alpha_ts, variance_ts), (alpha_sr, variance_sr) = transition(t, s), transition(s, r)
-    alpha_tr, variance_tr = transition(t, r)
-    close(alpha_ts * alpha_sr, alpha_tr, ulps=ulps + 4 * abs(np.log(alpha_tr)), scale=1e-290, label="amplitude")
-    variances_add(alpha_ts * variance_sr, variance_ts, variance_tr, ulps=ulps)
+    alpha, variance = 1.0, 0.0
+    for s, t in pairwise(times):
+        alpha_ts, variance_ts = transition(t, s)
+        alpha, variance = alpha_ts * alpha, alpha_ts * variance + variance_ts
+    whole, rest = transition(times[-1], times[0])
+    n = len(times) - 1
+    close(alpha, whole, ulps=ulps * n + 4 * abs(np.log(whole)), scale=1e-290, label="amplitude")
+    close(variance, rest, ulps=ulps * n, label="variance")
 
 
 def semigroup(evolve, u_0, t_1, t_2, *, ulps):
@@ -70,12 +76,14 @@ def semigroup(evolve, u_0, t_1, t_2, *, ulps):
 def conserved(values, *, ulps):
     """A quantity keeps its first value."""
     values = np.asarray(values)
+    assert len(values) > 1, "a law for two values or more"
     close(values, np.broadcast_to(values[0], values.shape), ulps=ulps, label="conserved")
 
 
 def never_rises(values, *, ulps=8):
     """A sequence is non-increasing but for rounding."""
     values = np.asarray(values)
+    assert len(values) > 1, "a law for two values or more"
     within(np.maximum(np.diff(values), 0), 0, ulps * EPS * np.abs(values[:-1]), label="rise")
 
 

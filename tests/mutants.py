@@ -384,7 +384,7 @@ def main() -> int:
         if not any(mutant.is_in(*entry) for mutant in of[entry[0]]):
             print(f"EQUIVALENT has an entry that fits no mutant: {entry}, {reason}")
             return 1
-    n_killed = n_survived = 0
+    n_killed = n_survived = n_equivalent = 0
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(arguments.jobs) as pool:
         runner = Runner(scratch, arguments.jobs)
         for module in arguments.module:
@@ -408,8 +408,9 @@ def main() -> int:
                 flush=True,
             )
             n_killed, n_survived = n_killed + len(chosen) - len(survivors), n_survived + real
-    rate = n_killed / max(1, n_killed + n_survived)
-    print(f"{n_killed} killed, {n_survived} survived: {rate:.1%}")
+            n_equivalent += len(survivors) - real
+    rate, of_all = (n_killed / max(1, n_killed + n) for n in (n_survived, n_survived + n_equivalent))
+    print(f"{n_killed} killed, {n_survived} survived: {rate:.1%}; with {n_equivalent} equivalent ones {of_all:.1%}")
     return int(rate < GOAL)
 
 

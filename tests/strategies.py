@@ -41,9 +41,22 @@ def jumps(draw, n_times=2, max_steps=MAX_STEPS):
     return schedule, sorted(times)
 
 
-def images(n=3, shape=(2, 2)):
-    """A few small images of float64, of size at most 4."""
-    return hnp.arrays(np.float64, (n, *shape), elements=st.floats(-4, 4, allow_subnormal=False))
+@st.composite
+def walks(draw, max_steps=MAX_STEPS):
+    """A schedule and a sub-sequence of its times of any length, from 0: (schedule, [0, ..., t])."""
+    schedule = draw(schedules(max_steps))
+    if draw(st.booleans()):
+        return schedule, [int(t) for t in schedule.subsequence(draw(st.integers(1, min(schedule.n_steps, max_steps))))]
+    times = draw(st.lists(st.integers(1, schedule.n_steps), min_size=1, max_size=20, unique=True))
+    return schedule, [0, *sorted(times)]
+
+
+@st.composite
+def images(draw, count=1, n=3):
+    """A few batches of n small images, all of one shape, which may be any: float64, of size at most 4."""
+    shape = draw(hnp.array_shapes(min_dims=1, max_dims=3, max_side=3))
+    batch = hnp.arrays(np.float64, (n, *shape), elements=st.floats(-4, 4, allow_subnormal=False))
+    return [draw(batch) for _ in range(count)]
 
 
 @st.composite

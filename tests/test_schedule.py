@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from diffmath.schedule import VarianceSchedule
 from tests import laws
-from tests.strategies import images, jumps, schedules
+from tests.strategies import images, jumps, schedules, walks
 
 PAPER = VarianceSchedule.linear()
 
@@ -73,14 +73,21 @@ def test_signal_and_noise_add_to_one(case):
 @given(jumps(n_times=3))
 def test_chain_composes(case):
     """Eqs. (5), (6): two jumps are one jump; amplitudes multiply, variances add."""
-    schedule, (r, s, t) = case
-    laws.composes(schedule.transition, r, s, t, ulps=30)
+    schedule, times = case
+    laws.composes(schedule.transition, times, ulps=30)
 
 
-@given(jumps(), images(), images())
-def test_forward_steps(case, x, eps):
+@given(walks())
+def test_chain_composes_however_it_is_split(case):
+    """Eqs. (5)-(7), (9): any sub-sequence of the times leads from the image to the same law."""
+    schedule, times = case
+    laws.composes(schedule.transition, times, ulps=30)
+
+
+@given(jumps(), images(2))
+def test_forward_steps(case, pair):
     """Eqs. (2), (8): a leap from the image is a jump from time 0, and a step is the printed formula."""
-    schedule, (_, t) = case
+    (schedule, (_, t)), (x, eps) = case, pair
     np.testing.assert_array_equal(schedule.add_noise(x, eps, t), schedule.forward_step(x, eps, t, 0))
     beta = schedule.beta[t]
     printed = np.sqrt(1 - beta) * x + np.sqrt(beta) * eps
@@ -98,10 +105,21 @@ def test_what_cannot_be_divided_by():
     with pytest.raises(TypeError, match="arrays must be real numbers; the dtype is complex128"):
         schedule.add_noise(1j * x, x, 4)
     assert schedule.posterior_variance(400) > 0
+    with pytest.raises(TypeError, match="tensors must be real; got torch.complex64"):
+        schedule.add_noise(torch.zeros(1, 2), 1j * torch.ones(1, 2), 3)
+    for beta in ([0.1 + 0.5j], ["0.1"], [True]):
+        with pytest.raises(TypeError, match="beta must be real numbers; the dtype is"):
+            VarianceSchedule(beta)
+    for one, most in ((np.ones((1, 1), np.float32), "float32, up to 3.4e"), (torch.ones(1, 1), "torch.float32, up to")):
+        with pytest.raises(ValueError, match=f"the coefficients must fit {most}"):
+            schedule.predict_x_0(one, one, 100)
+    with pytest.raises(ValueError, match="must fit torch.float16, up to 6.55e"):
+        VarianceSchedule.cosine(4000).predict_x_0(torch.ones(1, 1).half(), torch.ones(1, 1).half(), 4000)
 
 
-@given(images(), images())
-def test_no_noise_at_time_zero(x, eps):
+@given(images(2))
+def test_no_noise_at_time_zero(pair):
+    x, eps = pair
     np.testing.assert_array_equal(PAPER.add_noise(x, eps, 0), x)
 
 
@@ -130,10 +148,10 @@ def test_posterior_is_bayes(case, x_t, x_0):
     laws.close(mean, exact_mean, ulps=60, scale=3, label="mean")
 
 
-@given(jumps(n_times=2), images(), images())
-def test_posterior_mean_from_noise(case, x_0, eps):
+@given(jumps(n_times=2), images(2))
+def test_posterior_mean_from_noise(case, pair):
     """Eqs. (17), (18): the mean in terms of the noise is the mean in terms of the image."""
-    schedule, (s, t) = case
+    (schedule, (s, t)), (x_0, eps) = case, pair
     x_t = schedule.add_noise(x_0, eps, t)
     # (18) divides by sqrt(alpha_{t|s}), (16) does not: where that is small, rounding of x_t is amplified.
     amplified = 1 / np.sqrt(schedule.transition(t, s)[0])
@@ -145,10 +163,10 @@ def test_posterior_mean_from_noise(case, x_0, eps):
     )
 
 
-@given(jumps(n_times=2), images(), images())
-def test_predict_x_0_inverts_add_noise(case, x_0, eps):
+@given(jumps(n_times=2), images(2))
+def test_predict_x_0_inverts_add_noise(case, pair):
     """Eq. (8) and its solution for x_0."""
-    schedule, (_, t) = case
+    (schedule, (_, t)), (x_0, eps) = case, pair
     amplified = 1 / np.sqrt(schedule.alpha_bar[t])
     laws.close(schedule.predict_x_0(schedule.add_noise(x_0, eps, t), eps, t), x_0, ulps=40 * amplified, scale=8)
 
@@ -166,10 +184,10 @@ def test_backward_step_keeps_the_marginals(case):
     laws.close(noise, 0.0 if s == 0 else schedule.transition(s, 0)[1], ulps=60, label="variance")
 
 
-@given(jumps(n_times=2), images(), images(), images())
-def test_backward_step_is_mean_and_noise(case, x, eps, z):
+@given(jumps(n_times=2), images(3))
+def test_backward_step_is_mean_and_noise(case, three):
     """Eq. (19); at s = 0 without noise."""
-    schedule, (s, t) = case
+    (schedule, (s, t)), (x, eps, z) = case, three
     mean = schedule.posterior_mean_from_noise(x, eps, t, s)
     step = schedule.backward_step(x, eps, z, t, s)
     np.testing.assert_array_equal(step, mean + np.sqrt(schedule.posterior_variance(t, s)) * z)
@@ -302,3 +320,58 @@ def test_more_bad_arguments():
         VarianceSchedule.cosine(10, beta_max=1)
     with pytest.raises(ValueError, match=r"t must be one integer or one for each sample; its shape is \(1, 1\)"):
         PAPER.transition(np.array([[1]]))
+
+
+@given(schedules(max_steps=60).filter(lambda s: s.n_steps > 1), st.floats(0.01, 0.99))
+@example(PAPER, 1e-3)
+@example(VarianceSchedule.cosine(), 1e-4)
+@example(VarianceSchedule([0.5, 1e-300, 1e-20]), 0.1)
+def test_zero_terminal_is_the_printed_one(schedule, share):
+    """Lin et al. (2024), algorithm 1, in 360 digits: beta, alpha_bar and 1 - alpha_bar to some roundings."""
+    last = share * float(schedule.alpha_bar[1]) ** 0.5
+    new = schedule.zero_terminal(last)
+    with mp.workdps(360):
+        bar = [1 - mp.mpf(float(schedule.beta[1]))]
+        for b in schedule.beta[2:]:
+            bar.append(bar[-1] * (1 - mp.mpf(float(b))))
+        r = [mp.sqrt(b) for b in bar]
+        printed = [(x - r[-1]) * (r[0] - mp.mpf(last)) / (r[0] - r[-1]) + mp.mpf(last) for x in r]
+        alpha = [bar[0], *((after / before) ** 2 for before, after in pairwise(printed))]
+        beta, amplification = (
+            np.array([float(b) for b in c]) for c in ([1 - a for a in alpha], [1 / a - 1 for a in alpha])
+        )
+        alpha_bar, rest = (
+            np.array([float(b) for b in c]) for c in ([x**2 for x in printed], [1 - x**2 for x in printed])
+        )
+    # The rounding of r_1 is also that of r_1 - delta, which beta has several times.
+    ulps = 40 + 8 / (1 - share)
+    laws.close(new.beta[1:], beta, ulps=ulps, label="beta")
+    # A relative error of a beta is beta / alpha times as large in alpha; they add up.
+    laws.within(
+        new.alpha_bar[1:], alpha_bar, ulps * laws.EPS * alpha_bar * (1 + amplification.cumsum()), label="alpha_bar"
+    )
+    times = np.arange(1, new.n_steps + 1)
+    laws.close(new.transition(times, 0 * times)[1], rest, ulps=ulps + 6, label="variance")
+
+
+def test_zero_terminal():
+    """Which of the image is left, and what stays; a float away from the betas that cannot be."""
+    new = PAPER.zero_terminal()
+    assert new.n_steps == 500
+    assert new.beta[1] == PAPER.beta[1]
+    laws.close(new.alpha_bar[500] ** 0.5, 1e-3, ulps=40)
+    assert (np.sqrt(new.alpha_bar) < np.sqrt(PAPER.alpha_bar[500])).sum() == 69  # as the docstring says
+    again = new.zero_terminal(float(PAPER.alpha_bar[500]) ** 0.5)  # shifts and scales are undone by another
+    laws.close(again.beta[1:], PAPER.beta[1:], ulps=2000)
+    two = VarianceSchedule([0.19, 0.5]).zero_terminal(0.3)
+    laws.close(two.beta, [0, 0.19, 1 - (0.3 / 0.9) ** 2], ulps=8)
+
+
+def test_zero_terminal_bad_arguments():
+    for bad in (0, -0.1, 1.0, float(PAPER.alpha_bar[1]) ** 0.5, float("nan")):
+        with pytest.raises(ValueError, match=r"sqrt_alpha_bar_T must lie in \(0, 0.99995\)"):
+            PAPER.zero_terminal(bad)
+    with pytest.raises(ValueError, match="a schedule of one step"):
+        VarianceSchedule([0.1]).zero_terminal()
+    with pytest.raises(ValueError, match=r"beta must lie in \(0, 1\); beta\[500\] = 1.0"):
+        PAPER.zero_terminal(1e-13)

@@ -10,7 +10,17 @@ from hypothesis.errors import InvalidArgument, NoSuchExample
 
 from diffmath.schedule import VarianceSchedule
 from tests import laws
-from tests.strategies import boxes, covariances, images, jumps, schedules, spectra, times_of_interest, wide_spectra
+from tests.strategies import (
+    boxes,
+    covariances,
+    images,
+    jumps,
+    schedules,
+    spectra,
+    times_of_interest,
+    walks,
+    wide_spectra,
+)
 
 QUICK = settings(
     max_examples=2000, phases=[Phase.generate], derandomize=True, suppress_health_check=list(HealthCheck), deadline=None
@@ -53,10 +63,31 @@ def test_jumps_begin_and_end_everywhere():
         find(jumps(), lambda case: case[1][0] >= case[1][1], settings=settings(QUICK, max_examples=200))
 
 
-@given(images(n=2, shape=(3,)))
-def test_images(x):
-    assert (x.shape, x.dtype) == ((2, 3), np.float64)
+@given(images(2))
+def test_images(pair):
+    x, y = pair
+    assert x.shape == y.shape
+    assert (len(x), x.dtype) == (3, np.float64)
     assert abs(x).max() <= 4
+
+
+def test_images_of_all_shapes():
+    find(images(), lambda one: one[0].ndim == 2, settings=QUICK)
+    find(images(), lambda one: one[0].ndim == 4 and one[0].shape[2] != one[0].shape[3], settings=QUICK)
+
+
+@given(walks())
+def test_walks(case):
+    schedule, times = case
+    assert times[0] == 0
+    assert times[-1] <= schedule.n_steps
+    assert (np.diff(times) > 0).all()
+
+
+def test_walks_are_of_any_length():
+    find(walks(), lambda case: len(case[1]) == 2, settings=QUICK)
+    find(walks(), lambda case: len(case[1]) > 10, settings=QUICK)
+    find(walks(), lambda case: case[0].n_steps > 5 and len(case[1]) == case[0].n_steps + 1, settings=QUICK)
 
 
 @given(covariances(3))
@@ -101,6 +132,7 @@ def test_wide_spectra_and_times(data):
 
 def test_spectra_are_rough_sparse_and_wide():
     find(spectra(), lambda c: (c == 0).sum() > 3, settings=QUICK)
+    find(spectra(), lambda c: len(c) > 5 and (np.abs(c[3:]) < 1e-3 * c[0]).all() and c[3:].any(), settings=QUICK)
     find(spectra(), lambda c: len(c) > 20 and np.abs(c[1:]).max() > 0.1, settings=QUICK)
     find(wide_spectra(12), lambda c: c[1] == 0, settings=QUICK)
     find(wide_spectra(12), lambda c: 0 < abs(c[c != 0]).min() < 1e-150, settings=QUICK)
@@ -135,7 +167,7 @@ def test_laws_can_be_broken():
         (lambda e: laws.variances_add(0.5, 0.5 + e), 1e-13),
         (lambda e: laws.normalised(lambda x: gaussian(x, 1 + e), 0.0, 1.0, atol=1e-10), 1e-9),
         (lambda e: laws.normalised(gaussian, e, 1.0, atol=1e-10), 1e-9),
-        (lambda e: laws.composes(leaky if e else good.transition, 1, 4, 9, ulps=30), 1),
+        (lambda e: laws.composes(leaky if e else good.transition, [1, 4, 6, 9], ulps=30), 1),
         (lambda e: laws.semigroup(lambda u, t: u * np.exp(-t) + e, np.ones(2), 0.3, 0.4, ulps=8), 1e-10),
         (lambda e: laws.conserved([1.0, 1.0 + e], ulps=8), 1e-14),
         (lambda e: laws.never_rises([1.0, 1.0 + e]), 1e-14),
@@ -144,6 +176,9 @@ def test_laws_can_be_broken():
         (lambda e: normal((0, np.diag([0, e, 0]))), 0.12),
         (lambda e: normal((0, e * (np.eye(3)[::-1] - np.diag([0, 1, 0])))), 0.08),
     ]
+    for law in (lambda: laws.within([], [], 1), lambda: laws.conserved([1.0], ulps=8), lambda: laws.never_rises([1.0])):
+        with pytest.raises(AssertionError):
+            law()
     for law, error in cases:
         law(0)
         with pytest.raises(AssertionError):

@@ -6,7 +6,10 @@ from diffmath.ddpm.checkpoints import Checkpoint, CheckpointError, load_checkpoi
 from diffmath.ddpm.classifier import Classifier, classify, load_classifier, save_classifier, train_classifier
 from diffmath.ddpm.cost import TrainingCost, forward_flop, training_cost
 from diffmath.ddpm.denoisers import gaussian_denoiser, mixture_denoiser, points_denoiser
+from diffmath.ddpm.likelihood import VariationalBound, bound_weight, gaussian_decoder, pixel_decoder, variational_bound
+from diffmath.ddpm.metrics import Evaluation, evaluate
 from diffmath.ddpm.sampling import sample
+from diffmath.ddpm.starts import matched_start
 from diffmath.ddpm.training import TrainingDivergedError, TrainingResult, train
 from diffmath.ddpm.unet import UNet
 
@@ -14,18 +17,25 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Classifier",
+    "Evaluation",
     "TrainingCost",
     "TrainingDivergedError",
     "TrainingResult",
     "UNet",
+    "VariationalBound",
+    "bound_weight",
     "choose_device",
     "classify",
+    "evaluate",
     "forward_flop",
+    "gaussian_decoder",
     "gaussian_denoiser",
     "joined",
     "load_checkpoint",
     "load_classifier",
+    "matched_start",
     "mixture_denoiser",
+    "pixel_decoder",
     "points_denoiser",
     "sample",
     "save_checkpoint",
@@ -33,4 +43,5 @@ __all__ = [
     "train",
     "train_classifier",
     "training_cost",
+    "variational_bound",
 ]

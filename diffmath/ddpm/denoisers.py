@@ -7,7 +7,7 @@ without any training.
 
 Each denoiser is a callable ``(x_t, t) -> noise`` for `diffmath.ddpm.sample`: x_t of shape (B, ...), t one time for each
 sample, and the result in x_t's dtype and on its device; inside it computes in float64. It raises ValueError where x_t's
-samples have another shape than the data.
+samples have another shape than the data or t has not one time for each, and TypeError where x_t is not floating.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def gaussian_denoiser(
     variance : float or Tensor of a sample's shape, optional
         s^2; it may be zero, which is a point.
     covariance : Tensor, shape (d, d), optional
-        C, in place of the variance, for samples of d numbers in all, in the order of ``flatten``; symmetric and
-        positive semidefinite, up to 4 d roundings of its largest entry in its dtype.
+        C, in place of the variance, for samples of d numbers in all, in the order of ``flatten``; symmetric up to 4 d
+        roundings of its largest entry in its dtype, positive semidefinite up to as many of its largest eigenvalue.
 
     Returns
     -------
@@ -60,16 +60,13 @@ def gaussian_denoiser(
         If the mean is not finite, a variance is negative or not finite, the covariance is not as above, or not exactly
         one of the two is given.
     """
-    m = _double(mean, "mean")
-    if covariance is not None and variance is None:
-        return _correlated(schedule, m, covariance)
-    if variance is None or covariance is not None:
-        raise ValueError(f"give a variance or a covariance; {'neither' if variance is None else 'both'} came")
-    v = _double(variance, "variance", least=0)
+    m, v, axes = gaussian_data(mean, variance, covariance)
+    if axes is not None:
+        return _correlated(schedule, m, v, axes)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        _require_shape(x_t, "mean", m.shape, (), x_t.shape[1:])
-        _require_shape(x_t, "variance", v.shape, (), x_t.shape[1:])
+        require_shape(x_t.shape[1:], "mean", m.shape, (), x_t.shape[1:])
+        require_shape(x_t.shape[1:], "variance", v.shape, (), x_t.shape[1:])
         alpha_bar, rest = _coefficients(schedule, x_t, t)
         x = x_t.double()
         noise = rest.sqrt() * (x - alpha_bar.sqrt() * m.to(x.device)) / (alpha_bar * v.to(x.device) + rest)
@@ -78,21 +75,33 @@ def gaussian_denoiser(
     return denoise
 
 
-def _correlated(schedule: VarianceSchedule, m: Tensor, covariance: Tensor) -> Denoiser:
+def _correlated(schedule: VarianceSchedule, m: Tensor, v: Tensor, axes: Tensor) -> Denoiser:
     """The Gaussian denoiser in the covariance's eigenbasis, where the components are independent."""
-    v, axes = _eigenbasis(covariance)
     independent = gaussian_denoiser(schedule, 0.0, v)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         d = math.prod(x_t.shape[1:])
-        _require_shape(x_t, "mean", m.shape, (), x_t.shape[1:])
-        _require_shape(x_t, "covariance", axes.shape, (d, d))
+        require_shape(x_t.shape[1:], "mean", m.shape, (), x_t.shape[1:])
+        require_shape(x_t.shape[1:], "covariance", axes.shape, (d, d))
         alpha_bar, _ = _coefficients(schedule, x_t, t)
         basis, gap = axes.to(x_t.device), x_t.double() - alpha_bar.sqrt() * m.to(x_t.device)
         noise = independent(gap.reshape(-1, d) @ basis, t) @ basis.T
         return noise.reshape(x_t.shape).to(x_t.dtype)
 
     return denoise
+
+
+def gaussian_data(
+    mean: float | Tensor, variance: float | Tensor | None, covariance: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The arguments of `gaussian_denoiser`, checked: m, variances and, with a covariance, its axes as columns."""
+    m = _double(mean, "mean")
+    if (variance is None) == (covariance is None):
+        raise ValueError(f"give a variance or a covariance; {'neither' if variance is None else 'both'} came")
+    if covariance is not None:
+        return m, *_eigenbasis(covariance)
+    assert variance is not None
+    return m, _double(variance, "variance", least=0), None
 
 
 def mixture_denoiser(
@@ -136,7 +145,7 @@ def mixture_denoiser(
     m, log_w = m if m.ndim > 1 else m[:, None], w.log().log_softmax(0)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        _require_shape(x_t, "each mean", m.shape[1:], x_t.shape[1:])
+        require_shape(x_t.shape[1:], "each mean", m.shape[1:], x_t.shape[1:])
         alpha_bar, rest = (c.reshape(-1, 1) for c in _coefficients(schedule, x_t, t))
         x, centres = x_t.double().flatten(1), m.flatten(1).to(x_t.device)
         spread = alpha_bar * v.to(x.device) + rest  # (B, K)
@@ -157,7 +166,9 @@ def points_denoiser(schedule: VarianceSchedule, points: Tensor, weights: Tensor 
     .. math:: E[x_0 \mid x_t] = \sum_i w_i\, x_i, \qquad
               w_i \propto \exp \Bigl( -\frac{|x_t - \sqrt{\bar\alpha_t}\, x_i|^2}{2 (1 - \bar\alpha_t)} \Bigr)
 
-    Algorithm 2 with it ends on the points, which is what section 6 of the paper warns of.
+    Algorithm 2 with it ends on the points, which is what section 6 of the paper warns of. The exponents are rounded at
+    about :math:`10^{-16} R^2 / (1 - \bar\alpha_t)`, with R the largest distance of a point from their mean: for R
+    beyond some :math:`10^4` take `mixture_denoiser` with variances of 0, which is slower and has no such limit.
 
     Parameters
     ----------
@@ -188,7 +199,7 @@ def points_denoiser(schedule: VarianceSchedule, points: Tensor, weights: Tensor 
     flat = flat - centre  # seen from their mean, as the squares below would cancel where the data are far from 0
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        _require_shape(x_t, "each point", shape, x_t.shape[1:])
+        require_shape(x_t.shape[1:], "each point", shape, x_t.shape[1:])
         alpha_bar, rest = (c.reshape(-1, 1) for c in _coefficients(schedule, x_t, t))
         root, centres = alpha_bar.sqrt(), flat.to(x_t.device)
         x = x_t.double().flatten(1) - root * centre.to(x_t.device)
@@ -203,30 +214,35 @@ def points_denoiser(schedule: VarianceSchedule, points: Tensor, weights: Tensor 
 
 def _coefficients(schedule: VarianceSchedule, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """alpha_bar_t and 1 - alpha_bar_t for each sample, float64, shaped to multiply x_t."""
+    if not x_t.is_floating_point():
+        raise TypeError(f"x_t must be a floating tensor; its dtype is {x_t.dtype}")
+    if t.shape != x_t.shape[:1]:
+        raise ValueError(f"t must have one entry for each of the {len(x_t)} samples; its shape is {tuple(t.shape)}")
     alpha_bar, rest = schedule.transition(t, torch.zeros_like(t))
     shape = (-1, *[1] * (x_t.ndim - 1))
     return alpha_bar.to(x_t.device).reshape(shape), rest.to(x_t.device).reshape(shape)
 
 
-def _require_shape(x_t: Tensor, name: str, shape: tuple[int, ...], *allowed: tuple[int, ...]) -> None:
+def require_shape(sample: tuple[int, ...], name: str, shape: tuple[int, ...], *allowed: tuple[int, ...]) -> None:
+    """ValueError unless the shape of an argument is one of those that fit samples of this shape."""
     if shape not in allowed:
         raise ValueError(
             f"{name} must have the shape {' or '.join(str(tuple(a)) for a in allowed)} for samples of shape "
-            f"{tuple(x_t.shape[1:])}; its shape is {tuple(shape)}"
+            f"{tuple(sample)}; its shape is {tuple(shape)}"
         )
 
 
 def _eigenbasis(covariance: Tensor) -> tuple[Tensor, Tensor]:
     """The eigenvalues of a covariance, and the matrix of its eigenvectors."""
     c = _double(covariance, "covariance")
-    if c.ndim != 2 or c.shape[0] != c.shape[1]:
+    if c.ndim != 2 or c.shape[0] != c.shape[1] or len(c) == 0:
         raise ValueError(f"covariance must have shape (d, d); its shape is {tuple(c.shape)}")
     dtype = covariance.dtype if torch.is_floating_point(covariance) else torch.float64
-    rounding = 4 * len(c) * torch.finfo(dtype).eps * c.abs().max()
-    if (gap := (c - c.T).abs().max()) > rounding:
+    rounding = 4 * len(c) * torch.finfo(dtype).eps
+    if (gap := (c - c.T).abs().max()) > rounding * c.abs().max():
         raise ValueError(f"covariance must be symmetric; it differs from its transpose by {gap:.3g}")
     v, axes = torch.linalg.eigh(c)
-    if v.min() < -rounding:
+    if v.min() < -rounding * v.abs().max():
         raise ValueError(f"covariance must be positive semidefinite; its least eigenvalue is {v.min():.3g}")
     return v.clamp(min=0), axes
 
@@ -236,7 +252,10 @@ def _fits(values: float | Tensor, n: int) -> bool:
 
 
 def _double(values: float | Tensor, name: str, least: float = -float("inf")) -> Tensor:
-    tensor = torch.as_tensor(values, dtype=torch.float64).detach().clone()  # the caller's may change
+    tensor = values if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float64)
+    if tensor.is_complex():
+        raise TypeError(f"{name} must be real; its dtype is {tensor.dtype}")
+    tensor = tensor.detach().to(torch.float64, copy=True)  # the caller's may change
     if not torch.isfinite(tensor).all() or (tensor < least).any():
         raise ValueError(f"{name} must be finite" + (f" and at least {least}" if least > -float("inf") else ""))
     return tensor

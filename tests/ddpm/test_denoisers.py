@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy.integrate import quad
 
 from diffmath.ddpm import sample
@@ -60,6 +61,25 @@ def test_one_component_is_a_gaussian(t, x, mean, variance):
     one = mixture_denoiser(PAPER, torch.tensor([mean], dtype=torch.float64), variance)
     expected = at(gaussian_denoiser(PAPER, mean, variance), x, t)
     laws.within(at(one, x, t), expected, max(1e-13 * abs(expected), 1e-15), label="noise")
+
+
+@given(st.data(), st.integers(2, 4), st.integers(1, 20), st.integers(0, 2**32 - 1))
+def test_mixture_in_several_dimensions(data, d, t, seed):
+    """The components' own conditional means, weighted by their densities at x_t, by the general rules for Gaussians."""
+    rng = np.random.default_rng(seed)
+    variances = data.draw(hnp.arrays(np.float64, 3, elements=st.floats(0.01, 2)))
+    means, weights, x = rng.standard_normal((3, d)), rng.uniform(0.1, 1, 3), rng.standard_normal((1, d))
+    alpha_bar, rest = SHORT.transition(t, 0)
+    laws_of_x_t = [Gaussian(m, v).push(np.sqrt(alpha_bar), rest) for m, v in zip(means, variances, strict=True)]
+    logs = np.log(weights) + [float(law.log_density(x[0])) for law in laws_of_x_t]
+    share = np.exp(logs - logs.max())
+    noise = [np.sqrt(rest) * (x[0] - law.mean) / law.variance for law in laws_of_x_t]
+    expected = share @ noise / share.sum()
+    denoiser = mixture_denoiser(SHORT, torch.tensor(means), torch.tensor(variances), torch.tensor(weights))
+    actual = denoiser(torch.tensor(x), torch.tensor([t]))[0]
+    # The logarithms, of size |x|^2 / rest, are rounded, and so are the shares.
+    size = (1 + np.abs(logs).max()) * max(np.abs(n).max() for n in noise)
+    laws.within(actual, expected, 16 * laws.EPS * size, label="noise")
 
 
 @given(covariances(4), st.integers(1, 500), st.integers(0, 2**32 - 1))
@@ -159,6 +179,16 @@ def test_bad_arguments():
         gaussian_denoiser(PAPER, 0.0, covariance=torch.ones(2, 3))
     with pytest.raises(ValueError, match=r"covariance must have shape \(d, d\); its shape is \(4,\)"):
         gaussian_denoiser(PAPER, 0.0, covariance=torch.ones(4))
+    with pytest.raises(ValueError, match=r"covariance must have shape \(d, d\); its shape is \(0, 0\)"):
+        gaussian_denoiser(PAPER, 0.0, covariance=torch.zeros(0, 0))
+    with pytest.raises(TypeError, match="mean must be real; its dtype is torch.complex64"):
+        gaussian_denoiser(PAPER, torch.tensor(1 + 2j), 1.0)
+    x, t = torch.ones((3, 2)), torch.tensor([1, 2, 3])
+    for denoiser in (gaussian_denoiser(PAPER, 0.0, 1.0), points_denoiser(PAPER, x), mixture_denoiser(PAPER, x, 1.0)):
+        with pytest.raises(TypeError, match="x_t must be a floating tensor; its dtype is torch.int64"):
+            denoiser(x.long(), t)
+        with pytest.raises(ValueError, match=r"t must have one entry for each of the 3 samples; its shape is \(2,\)"):
+            denoiser(x, t[:2])
     with pytest.raises(ValueError, match="covariance must be finite"):
         gaussian_denoiser(PAPER, 0.0, covariance=torch.full((2, 2), float("inf")))
     with pytest.raises(ValueError, match="covariance must be symmetric; it differs from its transpose by 0.5"):

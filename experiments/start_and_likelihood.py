@@ -1,0 +1,398 @@
+r"""The start of Algorithm 2, and what its chain of Gaussians says of the likelihood of test images.
+
+With T = 500 the amplitude of the image in x_T is sqrt(alpha_bar_T) = 0.08, so that N(0, I) is not the law of x_T. Two
+remedies: the start N(sqrt(alpha_bar_T) m, alpha_bar_T C + (1 - alpha_bar_T) I), for data of mean m and covariance C;
+and a schedule at whose end nothing is left (Lin et al. 2024). The shipped network was trained with the paper's schedule
+and has never seen what the other has at its end, so the second is measured with exact denoisers alone.
+
+Question   (a) For data N(0.3, 0.2^2) and the exact denoiser, what are the mean and the variance of the output with
+           either remedy, both, or none? (Exact: the output is Gaussian.) (b) For the shipped network, what does the
+           first change in samples from the same noise: brightness, digits as the shipped classifier sees them? (c) How
+           many bits per dimension does the variational bound give test images, where in t are they, and how many would
+           the exact denoiser of a Gaussian with MNIST's mean and covariance need? And how far is the bound above the
+           entropy where both are known, for N(0.3, 0.2^2)?
+Command    python experiments/start_and_likelihood.py [--data-dir DIRECTORY]
+Minutes    about 6 on a free CPU core (21 beside other work); --smoke: seconds
+Result     results/start_and_likelihood.json, and the picture as results/start_and_likelihood.png and .pdf
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import matplotlib
+import numpy as np
+import torch
+import typer
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from diffmath import __version__
+from diffmath._files import replacing
+from diffmath.data import load_mnist, to_tensor
+from diffmath.ddpm import (
+    VariationalBound,
+    bound_weight,
+    classify,
+    gaussian_denoiser,
+    load_checkpoint,
+    load_classifier,
+    matched_start,
+    pixel_decoder,
+    sample,
+    variational_bound,
+)
+from diffmath.ddpm.denoisers import Denoiser
+from diffmath.schedule import VarianceSchedule
+
+HERE = Path(__file__).parent
+MEAN, DEVIATION = 0.3, 0.2
+PAPER = VarianceSchedule.linear()
+ZERO = PAPER.zero_terminal()
+SAMPLERS = (("ancestral", 500), ("ancestral", 50), ("ddim", 500), ("dpmsolver++2m", 20))
+STARTS = ("N(0, I)", "matched", "zero terminal", "zero terminal, matched")
+
+# (a) A Gaussian
+
+
+def output(schedule: VarianceSchedule, matched: bool, method: str, n_steps: int) -> tuple[float, float]:
+    """Mean and variance of the output for data N(0.3, 0.2^2): each step is affine in x, and so are all of them."""
+    denoise = gaussian_denoiser(schedule, MEAN, DEVIATION**2)
+    alpha_bar, rest = schedule.transition(schedule.n_steps, 0)
+    mean, variance = (math.sqrt(alpha_bar) * MEAN, alpha_bar * DEVIATION**2 + rest) if matched else (0.0, 1.0)
+    ends = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    times = schedule.subsequence(n_steps)[::-1].tolist()
+    for t, s in pairwise(times) if method == "ancestral" else [(times[0], 0)]:
+        if method == "ancestral":
+            a, at_one = schedule.posterior_mean_from_noise(ends, denoise(ends, torch.full((2,), t)), t, s)[
+                :, 0
+            ].tolist()
+        else:
+            a, at_one = sample(denoise, schedule, ends, n_steps=n_steps, method=method)[:, 0].tolist()
+        b = at_one - a
+        mean, variance = a + b * mean, b**2 * variance
+        if method == "ancestral":
+            variance += schedule.posterior_variance(t, s)
+    return mean, variance
+
+
+def gaussian_table() -> list[dict[str, Any]]:
+    """Mean and variance of the output, the latter over the data's, for every sampler and start."""
+    rows = []
+    for method, n_steps in SAMPLERS:
+        for start in STARTS:
+            schedule = ZERO if start.startswith("zero") else PAPER
+            mean, variance = output(schedule, start.endswith("matched"), method, n_steps)
+            row = {"sampler": method, "steps": n_steps, "start": start}
+            rows.append(row | {"mean": mean, "variance / 0.04": variance / DEVIATION**2})
+    return rows
+
+
+# (b) The shipped network
+
+
+def moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean, of an image's shape, and covariance of the pixels, float64."""
+    x = images.double()
+    return x.mean(0), torch.cov(x.flatten(1).T)
+
+
+def describe(images: Tensor) -> dict[str, Any]:
+    """Brightness, and the digits that the classifier sees."""
+    seen = classify(load_classifier(), images)
+    brightness = images.mean((1, 2, 3))
+    return {
+        "images": len(images),
+        "mean brightness": float(brightness.mean()),
+        "its standard error": float(brightness.std() / math.sqrt(len(images))),
+        "standard deviation of the images' brightness": float(brightness.std()),
+        "mean of the outer 4 pixels": float(images[:, 0, frame()].mean()),
+        "share with confidence above 0.9": float((seen.confidence > 0.9).float().mean()),
+        "counts of digits 0 to 9": torch.bincount(seen.digit, minlength=10).tolist(),
+    }
+
+
+def frame() -> Tensor:
+    """The outermost four pixels, where digits hardly are."""
+    mask = torch.ones(32, 32, dtype=torch.bool)
+    mask[4:-4, 4:-4] = False
+    return mask
+
+
+def pairs(n_samples: int, n_steps: int, mean: Tensor, covariance: Tensor, real: Tensor, seed: int) -> dict[str, Any]:
+    """Samples of the shipped network from N(0, I) and from the matched start, by pairs of one noise."""
+    network, schedule, _ = load_checkpoint(None)
+    z = torch.randn((n_samples, 1, 32, 32), generator=torch.Generator().manual_seed(seed))
+    x_T = matched_start(schedule, n_samples, mean, covariance=covariance, generator=torch.Generator().manual_seed(seed))
+    images = [sample(network, schedule, x, n_steps=n_steps, method="dpmsolver++2m", progress=True) for x in (z, x_T)]
+    change = images[1] - images[0]
+    brighter = change.mean((1, 2, 3))
+    digits = [classify(load_classifier(), x).digit for x in images]
+    return {
+        "sampler": f"dpmsolver++2m, {n_steps} of {schedule.n_steps} steps",
+        "seed": seed,
+        "sqrt(alpha_bar_T)": math.sqrt(schedule.alpha_bar[-1]),
+        "mean of x_T": {"N(0, I)": float(z.mean()), "matched": float(x_T.mean())},
+        "from N(0, I)": describe(images[0]),
+        "from the matched start": describe(images[1]),
+        "real test images": describe(real),
+        "change by the matched start, in pairs": {
+            "mean brightness": float(brighter.mean()),
+            "its standard error": float(brighter.std() / math.sqrt(n_samples)),
+            "root mean square of the pixels": float(change.square().mean().sqrt()),
+            "share of samples of another digit": float((digits[0] != digits[1]).float().mean()),
+        },
+    }
+
+
+# (c) The likelihood
+
+
+def tightness(n_steps: int) -> dict[str, Any]:
+    """The bound less the entropy for data N(0.3, 0.2^2) and the exact denoiser, in nats; the betas scale with 1/T.
+
+    It is KL(p(x_T) || N(0, 1)) and, in each step, (r - 1 - log r) / 2 with r the variance of x_s given x_t over the
+    model's: here for the variance (15) of Algorithm 2, and for beta_t, the other choice of Ho, Jain & Abbeel (2020).
+    """
+    schedule = VarianceSchedule.linear(n_steps, 0.05 / n_steps, 10 / n_steps)
+    t = np.arange(1, n_steps + 1)
+    alpha, beta = schedule.transition(t)
+    alpha_bar, rest = schedule.transition(t, 0 * t)
+    spread = alpha_bar * DEVIATION**2 + rest  # of x_t
+    before = np.concatenate([[DEVIATION**2], spread[:-1]])
+    model = {"(15)": np.concatenate([beta[:1], schedule.posterior_variance(t)[1:]]), "beta_t": beta}
+    ratio = {name: 1 / (1 / before + alpha / beta) / variance for name, variance in model.items()}
+    gaps = {name: float((0.5 * (r - 1 - np.log(r))).sum()) for name, r in ratio.items()}
+    # The same for (15) from the terms of the bound.
+    left = alpha_bar * DEVIATION**2 / spread  # the variance of the noise given x_t
+    steps = float(bound_weight(schedule, t[1:]) @ left[1:])
+    last = 0.5 * math.log(2 * math.pi * beta[0]) + left[0] / (2 * alpha[0])
+    prior = 0.5 * (alpha_bar[-1] * (MEAN**2 + DEVIATION**2 - 1) - math.log(rest[-1]))
+    start = 0.5 * (spread[-1] + alpha_bar[-1] * MEAN**2 - 1 - math.log(spread[-1]))
+    entropy = 0.5 * math.log(2 * math.pi * math.e * DEVIATION**2)
+    return {
+        "T": n_steps,
+        "entropy": entropy,
+        "bound": prior + steps + last,
+        "bound less entropy": prior + steps + last - entropy,
+        "of it KL(p(x_T) || N(0, 1))": start,
+        "of it the steps": gaps["(15)"],
+        "of it the steps, less Euler's constant / 2": gaps["(15)"] - float(np.euler_gamma) / 2,
+        "the steps, if the variance were beta_t": gaps["beta_t"],
+    }
+
+
+def numbers(bound: VariationalBound) -> dict[str, Any]:
+    """A bound, in bits per dimension, and where its bits are."""
+    lengths = bound.last - bound.first + 1
+    parts = {name: getattr(bound, name) for name in ("total", "prior", "reconstruction")}
+    report: dict[str, Any] = {
+        name: {"mean": float(part.mean), "standard error": float(part.error)} for name, part in parts.items()
+    }
+    report["sum of the steps 2..T"] = float(lengths @ bound.steps.mean)
+    report["steps"] = {
+        "first t": bound.first.tolist(),
+        "last t": bound.last.tolist(),
+        "mean of a term": bound.steps.mean.tolist(),
+        "standard error": bound.steps.error.tolist(),
+    }
+    return report
+
+
+def matched_prior(schedule: VarianceSchedule, x_0: Tensor, mean: Tensor, covariance: Tensor) -> float:
+    """The mean of KL(p(x_T | x_0) || matched start) over images, in bits per dimension."""
+    alpha_bar, rest = schedule.transition(schedule.n_steps, 0)
+    v, axes = torch.linalg.eigh(covariance)
+    spread = alpha_bar * v.clamp(min=0) + rest
+    gap = (x_0.double() - mean).flatten(1) @ axes
+    nats = 0.5 * ((rest + alpha_bar * gap.square()) / spread - 1 + (spread / rest).log()).sum(1)
+    return float(nats.mean()) / (math.log(2) * x_0[0].numel())
+
+
+def likelihood(x_0: Tensor, n_times: int, mean: Tensor, covariance: Tensor, seed: int) -> dict[str, Any]:
+    """The bound of the network, and of the exact denoiser of a Gaussian, on the same images and noise."""
+    network, schedule, _ = load_checkpoint(None)
+    models: dict[str, Denoiser] = {
+        "network": network,
+        "Gaussian": gaussian_denoiser(schedule, mean, covariance=covariance),
+    }
+    report: dict[str, Any] = {
+        "images": len(x_0),
+        "data": "MNIST resized to 32 x 32 and rounded to 256 values; decoder: bins of width 2/255",
+        "strata": n_times,
+        "seed": seed,
+        "prior of the matched start": matched_prior(schedule, x_0, mean, covariance),
+    }
+    for name, model in models.items():
+        generator = torch.Generator().manual_seed(seed)
+        report[name] = numbers(
+            variational_bound(
+                model, schedule, x_0, decoder=pixel_decoder, n_times=n_times, generator=generator, progress=True
+            )
+        )
+    return report
+
+
+# The picture
+
+
+def draw(report: dict[str, Any]) -> Figure:
+    """The output's law, the digits, the bound by t and its bits added up."""
+    figure = Figure(figsize=(10.4, 7.6), layout="constrained")
+    axes = figure.subplot_mosaic([["mean", "variance", "digits", "digits"], ["terms", "terms", "sum", "sum"]])
+    draw_law(axes["mean"], axes["variance"], report["Gaussian data"])
+    draw_digits(axes["digits"], report["network's samples"])
+    draw_terms(axes["terms"], report["likelihood"])
+    draw_sum(axes["sum"], report["likelihood"])
+    return figure
+
+
+def draw_law(left: Axes, right: Axes, rows: list[dict[str, Any]]) -> None:
+    """Panel (a), in two."""
+    for i, (start, marker, shade) in enumerate(zip(STARTS, "osD^", ("0.0", "0.0", "0.55", "0.55"), strict=True)):
+        chosen = [row for row in rows if row["start"] == start]
+        y = np.arange(len(chosen)) + 0.18 * (i - 1.5)
+        style: dict[str, Any] = {
+            "color": shade,
+            "mfc": "white" if start.endswith("matched") else shade,
+            "ls": "",
+            "ms": 6,
+        }
+        left.plot([1e3 * (row["mean"] - MEAN) for row in chosen], y, marker, **style)
+        right.plot([row["variance / 0.04"] for row in chosen], y, marker, label=start, **style)
+    left.set(
+        title="(a) data $N(0.3, 0.2^2)$,",
+        xlabel="(mean − 0.3) / 0.001",
+        yticks=range(len(SAMPLERS)),
+        yticklabels=[f"{method},\n{n_steps} steps" for method, n_steps in SAMPLERS],
+        ylim=(len(SAMPLERS) + 0.9, -0.5),
+    )
+    right.set(title="exact denoiser", xlabel="variance / $0.2^2$", yticks=[], ylim=left.get_ylim())
+    left.axvline(0, color="0.8", lw=1, zorder=0)
+    right.axvline(1, color="0.8", lw=1, zorder=0)
+    right.legend(fontsize=8, loc="lower right")
+
+
+def draw_digits(ax: Axes, table: dict[str, Any]) -> None:
+    """Panel (b)."""
+    kinds = (("from N(0, I)", "0.25", ""), ("from the matched start", "0.65", ""), ("real test images", "white", "///"))
+    for i, (kind, shade, hatch) in enumerate(kinds):
+        share = np.array(table[kind]["counts of digits 0 to 9"]) / table[kind]["images"]
+        ax.bar(
+            np.arange(10) + 0.28 * (i - 1), 100 * share, 0.28, color=shade, ec="0.2", hatch=hatch, lw=0.7, label=kind
+        )
+    change = table["change by the matched start, in pairs"]
+    ax.set(
+        title=f"(b) the network: brightness {change['mean brightness']:+.4f} ± {change['its standard error']:.4f}",
+        xlabel="digit, as the classifier sees it",
+        ylabel="% of the images",
+        xticks=range(10),
+    )
+    ax.set_ylim(0, 1.35 * ax.get_ylim()[1])
+    ax.legend(fontsize=8, ncols=2)
+
+
+def draw_terms(ax: Axes, table: dict[str, Any]) -> None:
+    """Panel (c)."""
+    for name, style, shade in (("Gaussian", "--", "0.5"), ("network", "-", "0.0")):
+        steps = table[name]["steps"]
+        low, high, term, error = (
+            np.array(steps[key]) for key in ("first t", "last t", "mean of a term", "standard error")
+        )
+        ax.errorbar(
+            np.sqrt(low * high), term, 2 * error, fmt=style, marker="o" if name == "network" else "s", color=shade,
+            ms=3, lw=1, capsize=2, label=f"exact denoiser of a {name}" if name == "Gaussian" else f"the {name}",
+        )  # fmt: skip
+    ax.set(
+        title="(c) the term of one time, ± 2 standard errors",
+        xlabel="t (strata: their geometric middle)",
+        ylabel="KL, bits per dimension",
+        xscale="log",
+        yscale="log",
+    )
+    ax.legend(fontsize=8)
+
+
+def draw_sum(ax: Axes, table: dict[str, Any]) -> None:
+    """Panel (d)."""
+    for name, style, shade in (("Gaussian", "--", "0.5"), ("network", "-", "0.0")):
+        one = table[name]
+        low, high, term = (np.array(one["steps"][key]) for key in ("first t", "last t", "mean of a term"))
+        bits = one["prior"]["mean"] + np.cumsum(((high - low + 1) * term)[::-1])[::-1]
+        total = one["total"]["mean"]
+        # From the prior at T down to t = 2, and the reconstruction at t = 1.
+        ax.plot([*low, high[-1] + 1], [*bits, one["prior"]["mean"]], style, color=shade, lw=1.4)
+        ax.plot([1, low[0]], [total, bits[0]], ":", color=shade, lw=1.2)
+        ax.plot(
+            1, total, "o" if name == "network" else "s", color=shade, ms=6,
+            label=f"{name}: {total:.3f} ± {one['total']['standard error']:.3f}",
+        )  # fmt: skip
+    ax.set(
+        title="(d) the bound, added up from T on",
+        xlabel="down to t (1: with the reconstruction)",
+        ylabel="bits per dimension",
+        xscale="log",
+    )
+    ax.set_ylim(0, None)
+    ax.legend(fontsize=8)
+
+
+def save(figure: Figure, results: Path) -> None:
+    """As a PNG and a PDF, beside the results and named like them."""
+    for suffix, metadata in ((".png", {}), (".pdf", {"CreationDate": None})):
+        with replacing(results.with_suffix(suffix)) as temporary:
+            figure.savefig(temporary, dpi=96, metadata=metadata)
+            if suffix == ".png":  # 256 colours are enough, and a third of the bytes
+                Image.open(temporary).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+                    temporary, optimize=True
+                )
+
+
+def main(
+    data_dir: Annotated[Optional[Path], typer.Option(help="Directory of MNIST's IDX files.")] = None,
+    n_samples: int = 200,
+    n_images: int = 500,
+    n_times: int = 40,
+    seed: int = 0,
+    results: Annotated[Optional[Path], typer.Option(help="experiments/results/ unless given, or --smoke.")] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="A small run, to see that it runs.")] = False,
+) -> None:
+    n_samples, n_steps, n_images, n_times = (4, 3, 4, 4) if smoke else (n_samples, 20, n_images, n_times)
+    results = results or (Path("runs") if smoke else HERE / "results") / "start_and_likelihood.json"
+    training, test = (load_mnist("sample" if smoke else split, data_dir) for split in ("train", "test"))
+    mean, covariance = moments(to_tensor(training.images))
+    chosen = np.random.default_rng(seed).permutation(len(test.images))[:n_images]  # the file is ordered
+    real = to_tensor(test.images)
+    x_0 = ((real[chosen] + 1) * 127.5).round() / 127.5 - 1
+    start = time.perf_counter()
+    report: dict[str, Any] = {"Gaussian data": gaussian_table()}
+    report["Gaussian data, tightness of the bound"] = [tightness(n) for n in (250, 500, 1000, 2000, 4000, 8000, 16000)]
+    report["network's samples"] = pairs(n_samples, n_steps, mean, covariance, real, seed)
+    report["likelihood"] = likelihood(x_0, n_times, mean, covariance, seed)
+    report |= {
+        "seconds": round(time.perf_counter() - start, 1),
+        "versions": {
+            "diffmath": __version__,
+            "numpy": np.__version__,
+            "torch": torch.__version__,
+            "matplotlib": matplotlib.__version__,
+        },
+        "device": "cpu",
+        "threads": os.environ.get("OMP_NUM_THREADS", "not limited"),
+    }
+    with replacing(results) as temporary:
+        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    save(draw(report), results)
+    typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    typer.run(main)
