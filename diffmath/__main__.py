@@ -142,12 +142,14 @@ def sample(
     ] = None,
     n_samples: Annotated[int, typer.Option("--n-samples", "-n", min=1, help="How many images.")] = 9,
     n_steps: Annotated[Optional[int], typer.Option(min=1, help="Steps; all T of Algorithm 2 unless given.")] = None,
+    method: Annotated[str, typer.Option(help="ancestral (Algorithm 2), ddim, heun or dpmsolver++2m.")] = "ancestral",
+    eta: Annotated[float, typer.Option(help="Of ddim: the share of Algorithm 2's noise.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
     device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
     autocast: Annotated[bool, typer.Option("--autocast", help="bfloat16 in the network where that is quick.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network (minutes of warm-up).")] = False,
 ) -> None:
-    """Sample images by Algorithm 2; torchrun shares them out over devices."""
+    """Sample images by Algorithm 2, or another way; torchrun shares them out over devices."""
     import numpy as np
     import torch
     from matplotlib import image
@@ -165,6 +167,8 @@ def sample(
             trained.schedule,
             n_samples=n_samples,
             n_steps=n_steps,
+            method=method,
+            eta=eta,
             generator=torch.Generator().manual_seed(seed),
             autocast=autocast,
             compile=compile,
@@ -274,15 +278,27 @@ def flow(
 def verify(
     examples: Annotated[int, typer.Option(min=1, help="Random examples of each property.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="The same seed tries the same examples.")] = 0,
-    json: Annotated[Optional[Path], typer.Option(help="A file to write the results to as well.")] = None,
+    json: Annotated[
+        Optional[Path], typer.Option(dir_okay=False, help="A file to write the results to as well.")
+    ] = None,
 ) -> None:
     """Check every equation of the paper, and the algorithms; exit status 1 if any check fails."""
+    import time
     from json import dumps
     from math import isfinite
+    from tempfile import TemporaryFile
 
     from diffmath import verification
     from diffmath._files import replacing
 
+    start = time.perf_counter()
+    if json is not None:  # known now rather than after the checks
+        try:
+            json.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=json.parent):
+                pass
+        except OSError as error:
+            raise typer.BadParameter(f"{json} cannot be written: {error.strerror}", param_hint="--json") from None
     results = verification.verify(examples, seed=seed, progress=True)
     typer.echo(verification.table(results))
     if json is not None:
@@ -291,8 +307,77 @@ def verify(
         with replacing(json) as temporary:
             temporary.write_text(dumps(entries, indent=2, allow_nan=False) + "\n")
     failed = [result.label for result in results if not result.passed]
-    typer.echo(f"{len(results) - len(failed)} of {len(results)} hold" + f"; {', '.join(failed)} fail" * bool(failed))
+    said = f"{len(results) - len(failed)} of {len(results)} hold" + f"; {'; '.join(failed)} fail" * bool(failed)
+    typer.echo(f"{said}. It took {time.perf_counter() - start:.0f} s.")
     raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def evaluate(
+    samples: Annotated[
+        Optional[Path],
+        typer.Argument(help="Images in a .npy file of shape (N, 1, 32, 32), pixels in [-1, 1]; sampled unless given."),
+    ] = None,
+    checkpoint: Annotated[
+        Optional[str], typer.Option(help="The network to sample: a file, or the name of a shipped one.")
+    ] = None,
+    n_samples: Annotated[int, typer.Option("--n-samples", "-n", min=100, help="How many images to sample.")] = 1000,
+    n_steps: Annotated[int, typer.Option(min=1, help="Steps of the sampler.")] = 20,
+    method: Annotated[
+        str, typer.Option(help="ancestral (Algorithm 2, which wants all T steps), ddim, heun or dpmsolver++2m.")
+    ] = "dpmsolver++2m",
+    data_dir: Annotated[Optional[Path], typer.Option(help="Directory of MNIST's IDX files.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same numbers.")] = 0,
+    json: Annotated[Optional[Path], typer.Option(help="A file to write the numbers to as well.")] = None,
+    device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
+) -> None:
+    """Judge samples beside real images: distances, classes, pixels, copies; each number with its error."""
+    from json import dumps
+
+    import numpy as np
+    import torch
+
+    from diffmath import ddpm
+    from diffmath._files import replacing
+    from diffmath.data import load_mnist, to_tensor
+    from diffmath.ddpm import metrics
+
+    if samples is not None and checkpoint is not None:
+        raise typer.BadParameter("give samples or a checkpoint, not both", param_hint="--checkpoint")
+    place = ddpm.choose_device(device)
+    rng = np.random.default_rng(seed)
+    reference, training = (to_tensor(load_mnist(split, data_dir).images) for split in ("test", "train"))
+    if samples is not None:
+        try:
+            images = torch.from_numpy(np.load(samples, allow_pickle=False)).float()
+        except (OSError, ValueError, EOFError, TypeError, AttributeError) as error:
+            raise typer.BadParameter(f"{samples} is no .npy file of numbers: {error}", param_hint="samples") from None
+    else:
+        trained = ddpm.load_checkpoint(checkpoint, device=place)
+        generator = torch.Generator().manual_seed(seed)
+        images = ddpm.sample(
+            trained.model, trained.schedule, None, n_samples, n_steps, method, generator, progress=True
+        ).cpu()
+    # What a perfect generator would make: as many images of the training set, and they are not looked for there.
+    order = torch.from_numpy(rng.permutation(len(training)))
+    taken = min(len(images), len(training) // 2)
+    real, others = training[order[:taken]], training[order[taken:]]
+    judge: dict[str, Any] = {"classifier": ddpm.load_classifier(device=place), "rng": rng, "progress": True}
+    found = {
+        "samples": metrics.evaluate(images, reference, training, **judge),
+        "real images": metrics.evaluate(real, reference, others, **judge),
+    }
+    typer.echo(
+        f"{len(images):,} samples, and {taken:,} real images drawn from MNIST's training set, against the "
+        f"{len(reference):,} test images.\nMemorisation: against the training images, for the real ones against "
+        "those not drawn.\nNumbers stand with their standard errors, or with 95 % intervals.\n"
+    )
+    typer.echo(metrics.table(found))
+    if json is not None:
+        with replacing(json) as temporary:
+            temporary.write_text(
+                dumps({name: metrics.summary(e) for name, e in found.items()}, indent=2, allow_nan=False) + "\n"
+            )
 
 
 def _read_initial(path: Path) -> tuple[Any, tuple[float, ...]]:

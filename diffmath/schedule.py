@@ -233,7 +233,7 @@ class VarianceSchedule:
         r"""The pair (:math:`\alpha_{t|s}`, :math:`1 - \alpha_{t|s}`) of the transition from time s to time t.
 
         The transition density is :math:`p(x_t | x_s) = N(x_t; \sqrt{\alpha_{t|s}}\, x_s, (1 - \alpha_{t|s}) I)`:
-        eq. (3) for s = t - 1, (5) for t - 2, (6) for t - k, (9) for s = 0. By eq. (11) it is the same given the image too.
+        eq. (3) for s = t - 1, (5) for t - 2, (6) for t - k, (9) for 0. By eq. (11) it is the same given the image too.
 
         Parameters
         ----------

@@ -1,15 +1,24 @@
-"""Every equation of the paper, checked by other means: ``python -m diffmath verify``.
+r"""Every equation of the paper, checked by other means: ``python -m diffmath verify``.
 
-For each of the equations (1)-(23) and the two algorithms there is one check: what is claimed, how it is found out, on
-how many random examples, and the worst relative error among them with the place where it was. `CODE` says which objects
-of the package are the equation. The other means are the printed formulas in exact or 50-digit arithmetic, the general
-rules of `diffmath.gaussian`, numerical integration, computer algebra, exact solutions of the differential equation, and
-for Algorithm 1 a training with a known minimiser.
+For each of the equations (1)-(23) and the two algorithms there is a check: what is claimed, how it is found out, on how
+many random examples, and the worst relative error among them with the place where it was; (22) and (23) have others
+beside, for the finite differences. `CODE` says which objects of the package are the equation. The other means are the
+printed formulas in exact or 50-digit arithmetic, the general rules of `diffmath.gaussian`, numerical integration,
+computer algebra, exact solutions of the differential equation, and for Algorithm 1 a training with a known minimiser.
 
-The tolerances: each coefficient is a product of a few factors that are rounded to half an eps each, and a sum of terms
+The tolerances. Each coefficient is a product of a few factors that are rounded to half an eps each, and a sum of terms
 is compared with the largest of them, so a few tens of eps are allowed; (12) compares logarithms of densities, whose
-conditioning is divided out; differences in time (20) and the eigenvalues of 24 x 24 matrices (23) have errors of their
-own; and Algorithm 1 ends some standard errors, parts in a thousand here, from its minimiser: 5 of them are allowed.
+conditioning is divided out. The quadratures: in (1) the rule's own error is far below rounding, and 1e-12 is for the
+points m + s u, which are rounded by up to 1e3 eps of s, so that the mean and the variance move as much; (10) asks
+adaptive integration for each moment to 1e-11, and allows ten times that for integrands that are exponentials of
+differences of large numbers; the energy (21) is a sum of squares mu_k b_k^2, in which the roundings of u weigh up to
+the root of mu_max / mu_1, some tens, times the number of cells: 1e-12. Differences in time (20) and the eigenvalues of
+24 x 24 matrices (23) have errors of their own. The finite differences of (22) take up to four steps, each a linear
+system of condition 10 or so; their observed order is 2 up to terms of order h; those of (23) take steps that make the
+rate wrong by about 5e-4, and twice that is allowed. Algorithm 1 ends some standard errors, parts in a thousand here,
+from its minimiser: 5 of them are allowed.
+
+Where components do not mix, as in (10), one of them is tried; the rates (23) are those on an interval.
 """
 
 from __future__ import annotations
@@ -19,7 +28,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, reduce
+from itertools import product
 from typing import Any, NamedTuple
 
 import mpmath as mp
@@ -29,7 +39,7 @@ from scipy.integrate import quad
 from tqdm.auto import tqdm
 
 from diffmath.gaussian import Gaussian
-from diffmath.pde import Box, RenormalizedFlow
+from diffmath.pde import Box, RenormalizedFlow, finite_difference
 from diffmath.pde.stability import check_stability
 from diffmath.schedule import VarianceSchedule
 
@@ -40,6 +50,7 @@ DIGITS = 50
 
 GAUSSIAN, SCHEDULE = "diffmath.gaussian.Gaussian", "diffmath.schedule.VarianceSchedule"
 FLOW, STABILITY = "diffmath.pde.flow.RenormalizedFlow", "diffmath.pde.stability"
+DIFFERENCES = "diffmath.pde.finite_difference"
 CODE = {
     "(1)": (f"{GAUSSIAN}.log_density", f"{GAUSSIAN}.density"),
     "(2)": (f"{SCHEDULE}.forward_step",),
@@ -61,11 +72,14 @@ CODE = {
     "(18)": (f"{SCHEDULE}.posterior_mean_from_noise",),
     "(19)": (f"{SCHEDULE}.backward_step", f"{SCHEDULE}.backward_coefficients"),
     "Algorithm 1": ("diffmath.ddpm.training.train",),
-    "Algorithm 2": ("diffmath.ddpm.sampling.sample",),
+    "Algorithm 2": ("diffmath.ddpm.sampling.sample", "diffmath.ddpm.samplers.ancestral"),
     "(20)": (f"{FLOW}.solve", f"{FLOW}.evolve", f"{FLOW}.solve_modes"),
     "(21)": (f"{FLOW}.solve", f"{FLOW}.evolve", f"{FLOW}.solve_modes"),
     "(22)": (f"{FLOW}.solve", f"{FLOW}.evolve", f"{FLOW}.solve_modes"),
+    "(22), differences": (f"{FLOW}.solve", f"{DIFFERENCES}.integrate", f"{DIFFERENCES}.discrete_multiplier"),
+    "(22), order": (f"{FLOW}.solve",),
     "(23)": (f"{FLOW}.growth_rate", f"{STABILITY}.check_stability", f"{STABILITY}.jacobian"),
+    "(23), differences": (f"{FLOW}.check_stability",),
 }
 """The objects of the package that are each equation; its check calls them all, which the tests see to."""
 
@@ -84,7 +98,7 @@ class Check:
     Attributes
     ----------
     label : str
-        The equation's number in the paper, or the algorithm's name.
+        The equation's number in the paper, perhaps with what of it is checked, or the algorithm's name.
     claim : str
         What is checked.
     method : str
@@ -190,17 +204,24 @@ def _tried(check: Check, rng: np.random.Generator) -> Example:
 def table(results: Iterable[Result]) -> str:
     """The results as a Markdown table, a line for each."""
     lines = [
-        "| | what is checked | how | examples | worst relative error | where | tolerance | |",
-        "|---|---|---|---|---|---|---|---|",
+        "| | what is checked | code | how | examples | worst error | where | tolerance | |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in results:
         verdict = "holds" if r.passed else "**fails**"
+        code = ", ".join(f"`{_short(name)}`" for name in r.code)
         where = " ".join(r.where.split()).replace("|", r"\|")  # an exception's message may be anything
         lines.append(
-            f"| {r.label} | {r.claim} | {r.method} | {r.examples} | {r.worst:.1e} | {where} | {r.tolerance:.0e} "
-            f"| {verdict} |"
+            f"| {r.label} | {r.claim} | {code} | {r.method} | {r.examples} | {r.worst:.1e} | {where} "
+            f"| {r.tolerance:.0e} | {verdict} |"
         )
     return "\n".join(lines)
+
+
+def _short(name: str) -> str:
+    """A class or a function without its module, a method with its class."""
+    *_, owner, last = name.split(".")
+    return f"{owner}.{last}" if owner[0].isupper() else last
 
 
 # Random examples
@@ -226,9 +247,10 @@ def _jump(rng: np.random.Generator, n_times: int = 2, first: int = 0) -> tuple[V
     return schedule, sorted(int(t) for t in times)
 
 
-def _place(schedule: VarianceSchedule, **values: Any) -> str:
+def _place(of: VarianceSchedule | RenormalizedFlow, **values: Any) -> str:
+    size = f"T = {of.n_steps}" if isinstance(of, VarianceSchedule) else f"{' x '.join(map(str, of.domain.shape))} cells"
     numbers = ", ".join(f"{k} = {v:.3g}" if isinstance(v, float) else f"{k} = {v}" for k, v in values.items())
-    return f"T = {schedule.n_steps}, {numbers}"
+    return f"{size}, {numbers}"
 
 
 def _alpha(schedule: VarianceSchedule, t: int, s: int) -> Any:
@@ -260,14 +282,25 @@ def _one(x: float) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _density(rng: np.random.Generator) -> Example:
-    m, s = float(rng.normal() * 3), float(10.0 ** rng.uniform(-2, 2))
-    g = Gaussian([m], s * s)
-    moments = [
-        quad(lambda u, p=p: u**p * s * float(g.density([m + s * u])), -12, 12, epsabs=1e-13, epsrel=1e-13)[0]
-        for p in (0, 1, 2)
-    ]
-    error = _worst(*(abs(a - b) for a, b in zip(moments, (1, 0, 1), strict=True)))
-    return Example(error, f"mean {m:.3g}, deviation {s:.3g}")
+    d, isotropic = int(rng.integers(1, 4)), rng.random() < 0.5
+    m, s = 3 * rng.normal(size=d), 10.0 ** rng.uniform(-2, 2, () if isotropic else d)
+    g = Gaussian(m, s * s)
+    # By the trapezoidal rule, whose error falls like exp(-2 (pi / h)^2) in the spacing h, on a cube of half-width 10.
+    h = 0.5
+    u = np.stack(np.meshgrid(*[np.arange(-10, 10 + h, h)] * d), axis=-1).reshape(-1, d)
+    mass = g.density(m + s * u) * np.prod(h * np.broadcast_to(s, d))
+    moments = abs(mass.sum() - 1), np.abs(mass @ u).max(), np.abs((u.T * mass) @ u - np.eye(d)).max()
+    x = m + s * rng.normal(size=d)
+    with mp.workdps(DIGITS):
+        terms = _log_density_terms(x, [mp.mpf(b) for b in m], [mp.mpf(b) for b in np.broadcast_to(g.variance, d)])
+        printed = _relative(g.log_density(x), mp.fsum(terms), max(map(abs, terms)))
+    return Example(_worst(*moments, printed), f"d = {d}, deviations {np.array2string(s, precision=3)}")
+
+
+def _log_density_terms(x: Any, mean: Sequence[Any], variance: Sequence[Any]) -> list[Any]:
+    """The terms of the logarithm of (1), for one variance for each component, by mpmath."""
+    squares = [-((mp.mpf(a) - b) ** 2) / (2 * v) for a, b, v in zip(x, mean, variance, strict=True)]
+    return squares + [-mp.log(2 * mp.pi * v) / 2 for v in variance]
 
 
 def _step(rng: np.random.Generator) -> Example:
@@ -354,17 +387,17 @@ def _law_given_image(rng: np.random.Generator) -> Example:
 # Section 4, backwards
 
 
-def _bayes_laws(schedule: VarianceSchedule, s: int, t: int, x_0: float) -> tuple[Gaussian, float, float]:
+def _bayes_laws(schedule: VarianceSchedule, s: int, t: int, x_0: Any) -> tuple[Gaussian, float, float]:
     """The law (9) at s, and the scale and the variance of the transition (3), (6) from s to t."""
     alpha_bar, variance_s = schedule.transition(s, 0)
     alpha, variance = schedule.transition(t, s)
-    return Gaussian([math.sqrt(alpha_bar) * x_0], variance_s), math.sqrt(alpha), float(variance)
+    return Gaussian(math.sqrt(alpha_bar) * x_0, variance_s), math.sqrt(alpha), float(variance)
 
 
 def _bayes(rng: np.random.Generator) -> Example:
     schedule, (s, t) = _jump(rng, first=1)
     x_0, z = _pair(rng)
-    prior, scale, variance = _bayes_laws(schedule, s, t, x_0)
+    prior, scale, variance = _bayes_laws(schedule, s, t, _one(x_0))
     evidence = prior.push(scale, variance)
     x_t = evidence.mean + z * np.sqrt(evidence.variance)
     posterior = prior.given(x_t, scale, variance)
@@ -394,7 +427,7 @@ def _markov(rng: np.random.Generator) -> Example:
         alpha, variance = schedule.transition(t, s)
         error = _worst(abs(gain[0]), _relative(math.sqrt(alpha), gain[1]), _relative(variance, rest))
         # So, with the law (9) at s, it leads to the law at t.
-        prior, scale, noise = _bayes_laws(schedule, s, t, 1.0)
+        prior, scale, noise = _bayes_laws(schedule, s, t, _one(1.0))
         law = prior.push(scale, noise)
         error = _worst(error, _relative(law.mean[0], b), _relative(law.variance, 1 - b**2))
     return Example(float(error), _place(schedule, s=s, t=t))
@@ -402,20 +435,30 @@ def _markov(rng: np.random.Generator) -> Example:
 
 def _densities(rng: np.random.Generator) -> Example:
     schedule, (s, t) = _jump(rng, first=1)
-    x_0, z = _pair(rng)
+    d = int(rng.integers(1, 4))
+    x_0, y, z = rng.normal(size=(3, d))
     prior, scale, variance = _bayes_laws(schedule, s, t, x_0)
     evidence = prior.push(scale, variance)
-    x_t = evidence.mean + z * np.sqrt(evidence.variance)
-    posterior = Gaussian(schedule.posterior_mean(x_t, _one(x_0), t, s), schedule.posterior_variance(t, s))
-    x_s = posterior.mean + rng.normal() * np.sqrt(posterior.variance)
+    x_t = evidence.mean + y * np.sqrt(evidence.variance)
+    posterior = Gaussian(schedule.posterior_mean(x_t, x_0, t, s), schedule.posterior_variance(t, s))
+    x_s = posterior.mean + z * np.sqrt(posterior.variance)
     terms = (
         Gaussian(scale * x_s, variance).log_density(x_t),
         prior.log_density(x_s),
         -evidence.log_density(x_t),
     )
-    # A rounding of x_s moves the narrowest density by this much in its logarithm.
-    condition = 1 + sum(abs(float(v)) for v in terms) + abs(float(x_t[0])) / math.sqrt(variance) * 8
-    return Example(abs(float(sum(terms) - posterior.log_density(x_s))) / condition, _place(schedule, s=s, t=t))
+    with mp.workdps(DIGITS):
+        a, b, c = _alpha(schedule, t, s), _alpha(schedule, s, 0), _alpha(schedule, t, 0)
+        mean = [
+            (mp.sqrt(a) * (1 - b) * mp.mpf(p) + mp.sqrt(b) * (1 - a) * mp.mpf(q)) / (1 - c)
+            for p, q in zip(x_t, x_0, strict=True)
+        ]
+        exact = mp.fsum(_log_density_terms(x_s, mean, [(1 - a) * (1 - b) / (1 - c)] * d))
+        error = _worst(*(abs(mp.mpf(float(v)) - exact) for v in (sum(terms), posterior.log_density(x_s))))
+    # A rounding of x moves the narrowest of the densities, the posterior, by this much in its logarithm.
+    largest = np.abs([x_0, x_t, x_s]).sum()
+    condition = 1 + sum(abs(float(v)) for v in terms) + 8 * largest / math.sqrt(posterior.variance)
+    return Example(float(error / condition), _place(schedule, s=s, t=t, d=d))
 
 
 def _symbols() -> tuple[tuple[sympy.Symbol, ...], tuple[sympy.Symbol, ...]]:
@@ -446,7 +489,7 @@ def _completing_the_square(rng: np.random.Generator) -> Example:
     identical, variance, mean = _completed_square()
     schedule, (s, t) = _jump(rng, first=1)
     x_t, x_0 = _pair(rng)
-    prior, scale, noise = _bayes_laws(schedule, s, t, x_0)
+    prior, scale, noise = _bayes_laws(schedule, s, t, _one(x_0))
     product, _ = prior.product(Gaussian([x_t / scale], noise / scale**2))
     with mp.workdps(DIGITS):
         a, b = _alpha(schedule, t, s), _alpha(schedule, s, 0)
@@ -462,7 +505,7 @@ def _completing_the_square(rng: np.random.Generator) -> Example:
 def _general_rule(rng: np.random.Generator) -> Example:
     schedule, (s, t) = _jump(rng, first=1)
     x_0, x_t = _pair(rng)
-    prior, scale, variance = _bayes_laws(schedule, s, t, x_0)
+    prior, scale, variance = _bayes_laws(schedule, s, t, _one(x_0))
     posterior = prior.given([x_t], scale, variance)
     mean = schedule.posterior_mean(_one(x_t), _one(x_0), t, s)[0]
     # The general rule subtracts x_t / a from the prior's mean.
@@ -658,19 +701,37 @@ def _algorithm_2(rng: np.random.Generator) -> Example:
 # Section 7, the flow
 
 
-def _flow(rng: np.random.Generator, n: int = 16) -> tuple[RenormalizedFlow, Any, float]:
-    box = Box((n,), (float(10.0 ** rng.uniform(-1, 1)),))
-    c = np.zeros(n)
-    c[1:] = rng.normal(size=n - 1) * 10.0 ** rng.uniform(-3, 0, n - 1)
-    return RenormalizedFlow(box), c, box.lengths[0] ** 2 * float(10.0 ** rng.uniform(-4, 0))
+def _flow(rng: np.random.Generator) -> tuple[RenormalizedFlow, Any, float]:
+    """A flow on an interval or a rectangle, the amplitudes of u_0, and a time."""
+    shape = (16,) if rng.random() < 0.5 else (5, 4)
+    box = Box(shape, tuple(10.0 ** rng.uniform(-1, 1) * rng.uniform(0.5, 1, len(shape))))
+    c = rng.normal(size=shape) * 10.0 ** rng.uniform(-3, 0, shape)
+    c.flat[0] = 0
+    return RenormalizedFlow(box), c, max(box.lengths) ** 2 * float(10.0 ** rng.uniform(-4, 0))
+
+
+def _product_of_axes(parts: Iterable[Any]) -> Any:
+    """Functions on the box from those on its sides: Kronecker products, in the order of ``ravel``."""
+    return reduce(np.kron, parts)
 
 
 def _eigenfunctions(flow: RenormalizedFlow) -> Any:
-    """The values w_k(x_i) at the cell centres, by i and k, and the eigenvalues mu_k."""
-    (n,), (length,) = flow.domain.shape, flow.domain.lengths
+    """The values w_k(x_i) at the cell centres, by i and k, and the eigenvalues mu_k; flat."""
+    sides = list(zip(flow.domain.shape, flow.domain.lengths, strict=True))
+    w = _product_of_axes(_cosines(n, length, (np.arange(n) + 0.5) * length / n)[0] for n, length in sides)
+    return w, _sums_over_axes([(np.arange(n) * math.pi / length) ** 2 for n, length in sides])
+
+
+def _cosines(n: int, length: float, x: Any) -> tuple[Any, Any]:
+    """On one side of a box: its eigenfunctions w_k at the points x, by x and k, and their derivatives."""
     k = np.arange(n)
-    w = np.sqrt((2 - (k == 0)) / length) * np.cos(np.outer(np.arange(n) + 0.5, k * math.pi / n))
-    return w, (k * math.pi / length) ** 2
+    norm, angle = np.sqrt((2 - (k == 0)) / length), np.outer(x, k * math.pi / length)
+    return norm * np.cos(angle), -norm * k * math.pi / length * np.sin(angle)
+
+
+def _sums_over_axes(parts: Sequence[Any]) -> Any:
+    """The sums of one number for each axis, in the order of ``ravel``."""
+    return np.array([sum(numbers) for numbers in product(*parts)])
 
 
 def _equation_20(rng: np.random.Generator) -> Example:
@@ -682,80 +743,180 @@ def _equation_20(rng: np.random.Generator) -> Example:
     modes, values = flow.solve_modes(c, times), flow.solve(u_0, times)
     errors = []
     for u, ds in (
-        (modes.amplitude.values @ w.T, modes),
-        (values.u.values, values),
-        (flow.evolve(u_0, times), values),
+        (modes.amplitude.values.reshape(5, -1) @ w.T, modes),
+        (values.u.values.reshape(5, -1), values),
+        (flow.evolve(u_0, times).reshape(5, -1), values),
     ):
         rate = (u[0] - 8 * u[1] + 8 * u[3] - u[4]) / (12 * dt)
         laplacian = -(w * mu) @ (w.T @ u[2]) * flow.domain.cell_volume
         residual = rate - laplacian - ds.multiplier.values[2] * u[2]
         errors.append(np.abs(residual).max() / np.abs(laplacian).max())
-    return Example(_worst(*errors), f"t = {t:.3g}")
+    return Example(_worst(*errors), _place(flow, t=t))
 
 
 def _equation_21(rng: np.random.Generator) -> Example:
     flow, c, t = _flow(rng)
-    (length,), n = flow.domain.lengths, len(c)
-    x, weights = np.polynomial.legendre.leggauss(4 * n)
-    x, weights = length / 2 * (x + 1), length / 2 * weights
-    k = np.arange(n)
-    sines = -(k * math.pi / length) * math.sqrt(2 / length) * np.sin(np.outer(x, k * math.pi / length))
+    box = flow.domain
+    sides = []
+    for n, length in zip(box.shape, box.lengths, strict=True):
+        x, weight = np.polynomial.legendre.leggauss(4 * n)
+        sides.append((*_cosines(n, length, length / 2 * (x + 1)), length / 2 * weight))
+    functions, derivatives, weights = zip(*sides, strict=True)
+    gradient = [
+        _product_of_axes([*functions[:axis], derivatives[axis], *functions[axis + 1 :]]) for axis in range(box.ndim)
+    ]
     # The gradient of the cosine series through the grid's values, and of the amplitudes.
-    u_0, w = flow.domain.to_grid(c), _eigenfunctions(flow)[0]
-    values = np.stack([u_0, flow.solve(u_0, t).u.values[0], flow.evolve(u_0, t)[0]])
-    spectra = c, flow.solve_modes(c, t).amplitude.values[0], *(flow.domain.cell_volume * values @ w)
-    first, *energies = (float(weights @ (sines @ b) ** 2) for b in spectra)
-    return Example(_worst(*(abs(energy / first - 1) for energy in energies)), f"t = {t:.3g}")
+    u_0, w = box.to_grid(c), _eigenfunctions(flow)[0]
+    values = np.stack([u_0, flow.solve(u_0, t).u.values[0], flow.evolve(u_0, t)[0]]).reshape(3, -1)
+    spectra = c.ravel(), flow.solve_modes(c, t).amplitude.values.ravel(), *(box.cell_volume * values @ w)
+    first, *energies = (float(_product_of_axes(weights) @ sum((g @ b) ** 2 for g in gradient)) for b in spectra)
+    return Example(_worst(*(abs(energy / first - 1) for energy in energies)), _place(flow, t=t))
 
 
-def _exact_flow(flow: RenormalizedFlow, c: Sequence[Any], t: float) -> tuple[list[Any], Any]:
-    """The solution's amplitudes from those of u_0, in any norm of the eigenfunctions, and lambda; by mpmath."""
-    mu = [(k * mp.pi / mp.mpf(flow.domain.lengths[0])) ** 2 for k in range(len(c))]
-    v = [a * mp.exp(-(m - mu[1]) * mp.mpf(t)) for a, m in zip(c, mu, strict=True)]
+def _exact_flow(c: Sequence[Any], mu: Sequence[Any], decay: Sequence[Any]) -> tuple[list[Any], Any]:
+    """The solution's amplitudes from those of u_0, the eigenvalues and the decay of the heat flow; and lambda."""
+    v = [a * factor for a, factor in zip(c, decay, strict=True)]
     C, now = (mp.fsum(m * a**2 for m, a in zip(mu, values, strict=True)) for values in (c, v))
     u = [a * mp.sqrt(C / now) for a in v]
     return u, mp.fsum((m * a) ** 2 for m, a in zip(mu, u, strict=True)) / C
 
 
-def _condition(flow: RenormalizedFlow, c: Any, t: float) -> float:
+def _condition(c: Any, mu: Any, decay: Any) -> float:
     """How much larger rounding errors of u_0 become beside the solution, its gradient and its Laplacian."""
-    mu = _eigenfunctions(flow)[1][1:]
-    decay = [mu**s * np.exp(-(mu - mu[0]) * t) for s in (0, 0.5, 1)]
-    return float(np.linalg.norm(c) * max(d.max() / np.linalg.norm(d * c[1:]) for d in decay))
+    grown = [(mu**s * np.abs(decay))[1:] for s in (0, 0.5, 1)]
+    return float(np.linalg.norm(c) * max(g.max() / np.linalg.norm(g * c.ravel()[1:]) for g in grown))
+
+
+@cache
+def _transform(shape: tuple[int, ...]) -> Any:
+    """The orthogonal matrix of the cosines at the cell centres, in all digits."""
+    with mp.workdps(DIGITS + 30):
+        sides = [
+            np.array(
+                [
+                    [mp.sqrt(mp.mpf(2 - (k == 0)) / n) * mp.cos(k * (2 * i + 1) * mp.pi / (2 * n)) for k in range(n)]
+                    for i in range(n)
+                ]
+            )
+            for n in shape
+        ]
+        return mp.matrix(_product_of_axes(sides).tolist())
 
 
 def _equation_22(rng: np.random.Generator) -> Example:
     flow, c, t = _flow(rng)
-    n, u_0 = len(c), flow.domain.to_grid(c)
+    box, u_0, mu = flow.domain, flow.domain.to_grid(c), _eigenfunctions(flow)[1]
     modes, values = flow.solve_modes(c, t), flow.solve(u_0, t)
     with mp.workdps(DIGITS + 30):
-        amplitudes, multiplier = _exact_flow(flow, [mp.mpf(a) for a in c.tolist()], t)
+        exact = _sums_over_axes(
+            [[(k * mp.pi / mp.mpf(a)) ** 2 for k in range(n)] for n, a in zip(box.shape, box.lengths, strict=True)]
+        )
+        decay = [mp.exp(-(m - min(exact[1:])) * mp.mpf(t)) for m in exact]
+        amplitudes, multiplier = _exact_flow([mp.mpf(a) for a in c.ravel()], exact, decay)
         size = max(map(abs, amplitudes))
-        errors = [_relative(b, a, size) for b, a in zip(modes.amplitude.values[0], amplitudes, strict=True)]
+        errors = [_relative(b, a, size) for b, a in zip(modes.amplitude.values.ravel(), amplitudes, strict=True)]
         errors.append(_relative(modes.multiplier.item(), multiplier))
-        # On the grid, the cosine series through the very values of u_0, without its mean.
-        cosines = mp.matrix([[mp.cos(k * (2 * i + 1) * mp.pi / (2 * n)) for k in range(n)] for i in range(n)])
-        series = cosines.T * mp.matrix(u_0.tolist()) * 2 / n
-        amplitudes, multiplier = _exact_flow(flow, [mp.mpf(0), *series[1:]], t)
-        u = list(cosines * mp.matrix(amplitudes))
-        size = max(map(abs, u))
-        found = [*zip(values.u.values[0], u, strict=True), *zip(flow.evolve(u_0, t)[0], u, strict=True)]
-        on_grid = [*(_relative(b, a, size) for b, a in found), _relative(values.multiplier.item(), multiplier)]
-    return Example(_worst(*errors, _worst(*on_grid) / _condition(flow, c, t)), f"t = {t:.3g}")
+        on_grid = _errors_on_grid(u_0, exact, decay, [values.u, flow.evolve(u_0, t)], [values.multiplier.item()])
+    condition = _condition(c, mu, np.exp(-(mu - mu[1:].min()) * t))
+    return Example(_worst(*errors, on_grid / condition), _place(flow, t=t))
+
+
+def _errors_on_grid(u_0: Any, mu: Any, decay: Any, solutions: Sequence[Any], multipliers: Sequence[float]) -> float:
+    """The worst error of grid functions, by the cosine series through the very values of u_0, without its mean."""
+    cosines = _transform(u_0.shape)
+    series = cosines.T * mp.matrix(u_0.ravel().tolist())
+    amplitudes, multiplier = _exact_flow([mp.mpf(0), *series[1:]], mu, decay)
+    u = list(cosines * mp.matrix(amplitudes))
+    size = max(map(abs, u))
+    found = [pair for solution in solutions for pair in zip(np.ravel(solution), u, strict=True)]
+    return _worst(*(_relative(b, a, size) for b, a in found), *(_relative(m, multiplier) for m in multipliers))
+
+
+DECAY: dict[str, Callable[[Any], Any]] = {
+    "euler": lambda z: 1 - z,
+    "rk4": lambda z: 1 - z + z**2 / 2 - z**3 / 6 + z**4 / 24,
+    "backward-euler": lambda z: 1 / (1 + z),
+    "pade02": lambda z: 1 / (1 + z + z**2 / 2),
+    "crank-nicolson": lambda z: (2 - z) / (2 + z),
+}
+"""What a step of the finite differences makes of a mode, with z = m dt."""
+
+
+def _discrete_eigenvalues(box: Box) -> Any:
+    """The sums over the axes of (2 / h sin(k pi / 2 n))^2, those of minus the difference Laplacian; flat, by mpmath."""
+    return _sums_over_axes(
+        [
+            [(2 * n / mp.mpf(length) * mp.sin(k * mp.pi / (2 * n))) ** 2 for k in range(n)]
+            for n, length in zip(box.shape, box.lengths, strict=True)
+        ]
+    )
+
+
+def _differences(rng: np.random.Generator) -> Example:
+    flow, c, _ = _flow(rng)
+    box, u_0, n_steps = flow.domain, flow.domain.to_grid(c), int(rng.integers(1, 5))
+    with mp.workdps(DIGITS):
+        exact = _discrete_eigenvalues(box)
+    m, errors = exact.astype(float), {}
+    for name, factor in DECAY.items():
+        # Where explicit schemes and Crank-Nicolson keep the order of the modes.
+        longest = 1 / m.max() if name in ("euler", "rk4") else 1 / math.sqrt(m[1:].min() * m.max())
+        dt = longest * float(10.0 ** rng.uniform(-2, 0))
+        t, options = n_steps * dt, dict[str, Any](integrator=name, dt=dt)
+        ds = flow.solve(u_0, t, method="finite-difference", **options)
+        state, _ = finite_difference.integrate(box, u_0, t, **options)
+        with mp.workdps(DIGITS):
+            decay = [factor(a * mp.mpf(t) / n_steps) ** n_steps for a in exact]
+            error = _errors_on_grid(u_0, exact, decay, [ds.u, state], [ds.multiplier.item()])
+        errors[name] = error / _condition(c, m, factor(m * dt) ** n_steps)
+    worst = max(errors, key=lambda name: errors[name])
+    return Example(errors[worst], f"{_place(flow, n=n_steps)}, {worst}")
+
+
+def _order(rng: np.random.Generator) -> Example:
+    orders = []
+    for d in (1, 2):
+        lengths, t = tuple(rng.uniform(0.5, 1, d)), float(rng.uniform(0.005, 0.01))
+        amplitudes = rng.normal(size=(3,) * d)
+        amplitudes.flat[0] = 0
+        errors = []
+        for n in (32, 64):
+            flow = RenormalizedFlow(Box((n,) * d, lengths))
+            u_0 = flow.domain.to_grid(np.pad(amplitudes, (0, n - 3)))
+            u = flow.solve(u_0, t, method="finite-difference", dt=t / n, C=1.0).u.values
+            exact = flow.evolve(u_0, t, C=1.0)
+            errors.append(np.abs(u - exact).max() / np.abs(exact).max())
+        orders.append(math.log2(errors[0] / errors[1]))
+    return Example(max(abs(order / 2 - 1) for order in orders), "orders {:.3f} in 1-D, {:.3f} in 2-D".format(*orders))
+
+
+def _stability(rng: np.random.Generator) -> tuple[RenormalizedFlow, int]:
+    return RenormalizedFlow(Box((24,), (float(10.0 ** rng.uniform(-1, 1)),))), int(rng.integers(1, 6))
 
 
 def _equation_23(rng: np.random.Generator) -> Example:
-    k = int(rng.integers(1, 6))
-    flow = RenormalizedFlow(Box((24,), (float(10.0 ** rng.uniform(-1, 1)),)))
+    flow, k = _stability(rng)
     ds = check_stability(flow, k, solvers=["spectral"])
     other = ds.isel(mode=ds.j_x.values != k)
     theory = np.array([flow.growth_rate(k, j) for j in other.j_x.values])
     found = np.stack([other.theory.values, other.jacobian.values, other.measured.values[0]])
-    return Example(float(np.abs(found / theory - 1).max()), f"k = {k}")
+    m = _discrete_eigenvalues(flow.domain).astype(float)
+    discrete = np.stack([other.theory_discrete.values, other.jacobian_discrete.values])
+    error = _worst(np.abs(found / theory - 1).max(), np.abs(discrete / (m[k] - m[other.j_x.values]) - 1).max())
+    return Example(error, f"k = {k}")
+
+
+def _measured(rng: np.random.Generator) -> Example:
+    flow, k = _stability(rng)
+    ds = flow.check_stability(k, solvers=list(DECAY))
+    other = ds.isel(mode=ds.j_x.values != k)
+    m = _discrete_eigenvalues(flow.domain).astype(float)
+    errors = np.abs(other.measured.values / (m[k] - m[other.j_x.values]) - 1).max(axis=1)
+    return Example(float(errors.max()), f"k = {k}, {other.solver.values[errors.argmax()]}")
 
 
 CHECKS = (
-    Check("(1)", "the density has mass 1, and its mean and variance", "quadrature", 1e-11, _density, 0.25),
+    Check("(1)", "the printed density, its mass 1, mean and variances", "quadrature", 1e-12, _density, 0.25),
     Check("(2)", "the forward step", "property", 8 * EPS, _step),
     Check("(3)", "the transition density's mean and variance", "property", 4 * EPS, _transition_density),
     Check("(4)", "alpha = 1 - beta", "property", 4 * EPS, _alpha_is_one_minus_beta),
@@ -766,7 +927,7 @@ CHECKS = (
     Check("(9)", "the law given the image, by recursion over (2)", "property", 32 * EPS, _law_given_image),
     Check("(10)", "Bayes' right side has mass 1, mean (16), variance (15)", "quadrature", 1e-10, _bayes, 0.1),
     Check("(11)", "given x_s, the image says nothing more of x_t", "property", 32 * EPS, _markov),
-    Check("(12)", "the quotient of densities is the density (14)", "general rule", 1e-12, _densities),
+    Check("(12)", "the quotient of densities is the density (14)", "property", 8 * EPS, _densities),
     Check(
         "(13)", "completing the square gives (15), (16), and their values", "symbolic", 64 * EPS, _completing_the_square
     ),
@@ -796,6 +957,15 @@ CHECKS = (
     Check("(21)", "the energy stays, integrated by Gauss-Legendre", "quadrature", 1e-12, _equation_21),
     Check("(22)", "the solution, from modes and on the grid, and lambda", "exact solution", 8 * EPS, _equation_22),
     Check(
+        "(22), differences",
+        "five schemes: the discrete flow, and lambda",
+        "exact solution",
+        64 * EPS,
+        _differences,
+        0.1,
+    ),
+    Check("(22), order", "the default scheme: order 2 in h and dt together", "exact solution", 0.02, _order, 0.1),
+    Check(
         "(23)",
         "growth rates: eigenvalues of the linearisation, and measured",
         "exact solution",
@@ -803,5 +973,6 @@ CHECKS = (
         _equation_23,
         0.1,
     ),
+    Check("(23), differences", "growth rates, as five schemes measure them", "exact solution", 1e-3, _measured, 0.02),
 )
-"""One check for each equation and each algorithm, in the order of the paper."""
+"""A check for each equation and each algorithm, in the order of the paper."""

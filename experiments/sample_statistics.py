@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -31,6 +32,7 @@ from diffmath.ddpm import (
     load_checkpoint,
     load_classifier,
     sample,
+    samplers,
     sampling,
     unet,
 )
@@ -54,20 +56,34 @@ def describe(images: Tensor) -> dict[str, Any]:
     }
 
 
+def origin(trained: Checkpoint, device: torch.device) -> str:
+    """What could change samples: the network, the code, torch, the device."""
+    parts = [p.detach().cpu().numpy().tobytes() for p in trained.model.parameters()]
+    parts += [Path(str(module.__file__)).read_bytes() for module in (schedule, samplers, sampling, unet)]
+    return f"{hashlib.sha256(b''.join(parts)).hexdigest()} {torch.__version__} {device}"
+
+
 def block(
-    trained: Checkpoint, n_steps: int | None, n: int, seed: int, origin: str, device: torch.device
+    trained: Checkpoint,
+    n_steps: int | None,
+    n: int,
+    seed: int,
+    made_by: str,
+    device: torch.device,
+    start: Callable[[torch.Generator], Tensor] | None = None,
+    **options: Any,
 ) -> tuple[Tensor, float]:
     """Some samples and the seconds they took, from runs/ if they were made before from the same origin."""
-    key = hashlib.sha256(f"{origin} {n_steps} {n} {seed}".encode()).hexdigest()
-    path = Path("runs") / "sample_statistics" / f"{key[:16]}.npz"
+    name = f"{made_by} {n_steps} {n} {seed} {sorted(options.items())} {start is not None}"
+    path = Path("runs") / "samples" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.npz"
     if not path.exists():
         generator = torch.Generator().manual_seed(seed)
-        start = time.perf_counter()
-        images = sample(
-            trained.model, trained.schedule, None, n, n_steps, generator=generator, device=device, progress=True
-        )
+        x_T = start(generator) if start else None
+        common: dict[str, Any] = {"generator": generator, "device": device, "progress": True} | options
+        begin = time.perf_counter()
+        images = sample(trained.model, trained.schedule, x_T, n, n_steps, **common)
         with replacing(path) as temporary:
-            np.savez(temporary, images=images.cpu().numpy(), seconds=time.perf_counter() - start)
+            np.savez(temporary, images=images.cpu().numpy(), seconds=time.perf_counter() - begin)
     with np.load(path) as kept:
         return torch.from_numpy(kept["images"]), float(kept["seconds"])
 
@@ -87,15 +103,12 @@ def main(
     results = results or (Path("runs") if smoke else HERE / "results") / "sample_statistics.json"
     place = choose_device(device)
     trained = load_checkpoint(checkpoint, device=place)
-    # A block is made again when anything that could change it has changed: the network, the code, torch, the device.
-    parts = [p.detach().cpu().numpy().tobytes() for p in trained.model.parameters()]
-    parts += [Path(str(module.__file__)).read_bytes() for module in (schedule, sampling, unet)]
-    origin = f"{hashlib.sha256(b''.join(parts)).hexdigest()} {torch.__version__} {place}"
+    made_by = origin(trained, place)  # a block is made again when that has changed
     real = load_mnist("sample") if smoke else load_mnist("test", data_dir)
 
     sizes = [min(BLOCK, n_samples - i) for i in range(0, n_samples, BLOCK)]
     seeds = np.random.SeedSequence(seed).generate_state(len(sizes)).tolist()
-    blocks = [block(trained, n_steps, n, s, origin, place) for n, s in zip(sizes, seeds, strict=True)]
+    blocks = [block(trained, n_steps, n, s, made_by, place) for n, s in zip(sizes, seeds, strict=True)]
     images = torch.cat([part for part, _ in blocks])
     report = {
         "samples": describe(images),

@@ -1,5 +1,7 @@
 """The figures: their panels and numbers, with an exact denoiser in the network's place where there is one."""
 
+import importlib
+import pkgutil
 import subprocess
 import sys
 
@@ -8,11 +10,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import paper_figures
 from diffmath.__main__ import app
+from diffmath.data import tile
 from diffmath.ddpm import Checkpoint
 from diffmath.schedule import VarianceSchedule
 from paper_figures import __main__ as command
-from paper_figures import figure1, figure2, figure3, figure4, figure5, figure6, figure7
+from paper_figures import figure1, figure2, figure3, figure4, figure5, figure7
 from paper_figures.run import Profile, Run, save
 
 SCHEDULE = VarianceSchedule.linear()
@@ -38,78 +42,95 @@ def titles(figure):
     return [ax.get_title() for ax in figure.axes]
 
 
-def test_figure_1(run):
-    images = figure1.compute(run(1))
+def assert_shows(figure, *panels):
+    """Each panel is one picture: these images in as many columns."""
+    for ax, (images, columns) in zip(figure.axes, panels, strict=True):
+        (picture,) = ax.images
+        assert (picture.get_array() == tile(images, columns)).all()
+
+
+def picture_1(images, figure, run):
     assert images.shape == (72, 1, 32, 32)
     assert len(torch.unique(images.flatten(1), dim=0)) == 72
-    assert len(figure1.draw(images).axes) == 1
+    assert_shows(figure, (images, 12))
 
 
-def test_figure_2(run):
+def picture_2(path, figure, run):
     """It follows eq. (2): the ends are the image and nearly noise, and what is left is stated."""
-    path = figure2.compute(run(2))
     assert path.amplitudes[0] == 1
     assert (path.states[0].min(), path.states.shape) == (-1, (len(figure2.TIMES), 1, 32, 32))
     # What was added to the image has the variance 1 - alpha_bar_t: 1024 pixels, five standard errors.
     for state, amplitude in zip(path.states[1:], path.amplitudes[1:], strict=True):
         variance = (state - amplitude * path.states[0]).square().mean().item()
         assert variance == pytest.approx(1 - amplitude**2, rel=5 * (2 / 1024) ** 0.5)
-    figure = figure2.draw(path)
+    assert_shows(figure, *((state[None], 1) for state in path.states))
     assert "0.0797" in figure.get_suptitle()
     assert "0.0797" in titles(figure)[-1]
     assert "t = 500" in titles(figure)[-1]
 
 
-def test_figure_3(run):
-    this = run(3)
-    backward = figure3.compute(this)
+def picture_3(backward, figure, run):
     states = backward.states
     assert states.shape == (6, 9, 1, 32, 32)
     assert abs(states[0].mean()) < 0.1  # noise
     assert states[-1].mean() == pytest.approx(-0.5, abs=0.02)  # the denoiser's data
-    assert titles(figure3.draw(backward)) == [f"$t = {t}$" for t in figure3.TIMES]
+    assert_shows(figure, *((images, 3) for images in states))
+    assert titles(figure) == [f"$t = {t}$" for t in figure3.TIMES]
     assert (figure3.TIMES[0], figure3.TIMES[-1], len(figure3.TIMES)) == (500, 0, 6)
-    assert "ancestral, 500 of 500 steps" in this.note
+    assert "ancestral, 500 of 500 steps" in run.note
 
 
-@pytest.mark.parametrize(("profile", "steps"), [(Profile.auto, 50), (Profile.paper, 500)])
-def test_figure_4(run, monkeypatch, profile, steps):
-    monkeypatch.setattr(figure4, "N_SAMPLES", 30)
-    called_at.clear()
-    samples = figure4.compute(run(4, profile))
+def picture_4(samples, figure, run):
+    steps = 500 if run.profile is Profile.paper else 50
     assert called_at == SCHEDULE.subsequence(steps)[:0:-1].tolist()
     assert samples.note == f"ancestral, {steps} of 500 steps"
-    figure = figure4.draw(samples)
     counts = [int(title.split(": ")[1].split()[0]) for title in titles(figure)]
     assert counts == torch.bincount(samples.digits, minlength=10).tolist()
     assert (len(counts), sum(counts)) == (10, 30)
     assert f"{steps} of 500" in figure.get_suptitle()
 
 
-def test_figure_5(run):
-    runs = figure5.compute(run(5))
+def picture_5(runs, figure, run):
     assert runs.images.shape == (9, 1, 32, 32)
     assert len(torch.unique(runs.images.flatten(1), dim=0)) == 9  # one start, nine ends
-    assert len(figure5.draw(runs).axes) == 2
+    assert_shows(figure, (runs.x_T, 1), (runs.images, 3))
 
 
-def test_figure_6(run):
-    runs = figure6.compute(run(6))
+def picture_6(runs, figure, run):
     assert runs.x_0.min() == -1
     noise = (runs.x_T - SCHEDULE.alpha_bar[500] ** 0.5 * runs.x_0) / (1 - SCHEDULE.alpha_bar[500]) ** 0.5
     assert noise.var().item() == pytest.approx(1, rel=5 * (2 / 1024) ** 0.5)
     assert len(torch.unique(runs.images.flatten(1), dim=0)) == 9
-    assert len(figure6.draw(runs).axes) == 3
+    assert_shows(figure, (runs.x_0, 1), (runs.images, 3), (runs.x_T, 1))
 
 
-def test_figure_7(run):
-    flow = figure7.compute(run(7))
+def picture_7(flow, figure, run):
     assert (np.abs(flow.energy / flow.energy[0] - 1) < 1e-13).all()
     assert (flow.energy_fraction[0] > 1e-6).sum() > 50  # many modes
     assert flow.energy_fraction[-1, 1] == pytest.approx(1, abs=1e-12)
-    caption = figure7.draw(flow).get_suptitle()
+    drawn = [line.get_ydata() for line in figure.axes[0].lines[: len(figure7.SNAPSHOTS)]]
+    assert (np.array(drawn) == flow.u.sel(time=list(figure7.SNAPSHOTS))).all()
+    caption = figure.get_suptitle()
     for number in (f"{flow.energy.values[0]:.4g}", "9.869604", f"{flow.multiplier.values[0]:.0f}"):
         assert number in caption
+
+
+PICTURES = {1: picture_1, 2: picture_2, 3: picture_3, 4: picture_4, 5: picture_5, 6: picture_6, 7: picture_7}
+
+
+@pytest.mark.parametrize(("number", "profile"), [*((n, Profile.auto) for n in PICTURES), (4, Profile.paper)])
+def test_figure(run, monkeypatch, number, profile):
+    """What the figure computes and draws is what it says."""
+    monkeypatch.setattr(figure4, "N_SAMPLES", 30)
+    called_at.clear()
+    this, module = run(number, profile), importlib.import_module(f"paper_figures.figure{number}")
+    computed = module.compute(this)
+    PICTURES[number](computed, module.draw(computed), this)
+
+
+def test_every_figure_is_tested():
+    modules = {module.name for module in pkgutil.iter_modules(paper_figures.__path__)} - {"__main__", "run"}
+    assert modules == {f"figure{number}" for number in PICTURES} == {f"figure{number}" for number in range(1, 8)}
 
 
 def test_seeds(run):

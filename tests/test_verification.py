@@ -1,6 +1,5 @@
 """``python -m diffmath verify``: nothing of the paper is missing from it, all holds, and all can fail."""
 
-import importlib
 import inspect
 import json
 import math
@@ -17,13 +16,15 @@ from diffmath import ddpm, verification
 from diffmath.__main__ import app
 from diffmath.ddpm import samplers
 from diffmath.gaussian import Gaussian
-from diffmath.pde import RenormalizedFlow, stability
+from diffmath.pde import Box, RenormalizedFlow, finite_difference, flow, stability
 from diffmath.pde.spectral import HeatModes, QuickDecay
 from diffmath.schedule import VarianceSchedule
-from diffmath.verification import CHECKS, CODE, Check, Example, table, verify
+from diffmath.verification import CHECKS, CODE, Check, Example, Result, table, verify
+from tests import test_figures
 
 ROOT = Path(__file__).parent.parent
-LABELS = [*(f"({n})" for n in range(1, 24)), "Algorithm 1", "Algorithm 2"]
+EQUATIONS = [*(f"({n})" for n in range(1, 24)), "Algorithm 1", "Algorithm 2"]
+LABELS = [*EQUATIONS, "(22), differences", "(22), order", "(23), differences"]
 
 
 def traced(check):
@@ -42,14 +43,6 @@ def runs():
     return {check.label: traced(check) for check in CHECKS}
 
 
-def docstrings(name):
-    """Of an object, of its class if it is a method, and of its module."""
-    while not inspect.ismodule(item := resolve_name(name)):
-        yield item.__doc__ or ""
-        name = name.rpartition(".")[0]
-    yield item.__doc__ or ""
-
-
 def cited(text):
     """The equations' numbers in a text, those within a range too."""
     numbers = set()
@@ -63,23 +56,20 @@ def test_citations():
 
 
 def test_nothing_is_missing():
-    """Every equation and algorithm has a check and code; every figure has a module and a test."""
+    """Every equation and algorithm has a check and code; the figures have their tests."""
     assert sorted(check.label for check in CHECKS) == sorted(CODE) == sorted(LABELS)
-    tests = (ROOT / "tests" / "test_figures.py").read_text()
-    for number in range(1, 8):
-        module = importlib.import_module(f"paper_figures.figure{number}")
-        assert callable(module.compute)
-        assert callable(module.draw)
-        assert f"figure{number}" in tests
+    (mark,) = test_figures.test_figure.pytestmark
+    assert {number for number, _ in mark.args[1]} == set(range(1, 8))
+    assert callable(test_figures.test_every_figure_is_tested)
 
 
 @pytest.mark.parametrize("label", LABELS)
 def test_each_equation_is_code_that_its_check_calls(runs, label):
-    """The objects are there, say which equation they are, and are called when it is checked."""
+    """The objects are there, say themselves which equation they are, and are called when it is checked."""
     assert CODE[label]
     for name in CODE[label]:
         item = resolve_name(name)
-        assert any(label in cited(text) for text in docstrings(name)), f"{name} does not cite {label}"
+        assert cited(label) <= cited(item.__doc__), f"{name} does not cite {label}"
         function = inspect.unwrap(item.__init__ if inspect.isclass(item) else item)
         assert function.__code__ in runs[label][1], f"the check of {label} does not call {name}"
 
@@ -93,7 +83,22 @@ def test_all_holds(runs):
     results = [result for result, _ in runs.values()]
     assert [r.label for r in results if not r.passed] == []
     assert all(math.isfinite(r.worst) and r.where and r.code for r in results)
-    assert table(results).count("holds") == 25
+    assert table(results).count("holds") == len(LABELS)
+
+
+def test_the_readme_has_these_checks():
+    """Its table has their labels, claims, code, methods and tolerances; the numbers are those of one run."""
+    results = [Result(c.label, c.claim, CODE[c.label], c.method, 1, 0.0, "", c.tolerance, True, 0.0) for c in CHECKS]
+    readme = (ROOT / "README.md").read_text()
+    start = readme.index(table([]))
+    printed = readme[start : readme.index("\n\n", start)]
+    assert lasting(printed) == lasting(table(results))
+
+
+def lasting(text):
+    """Of a table's lines, what does not depend on the run."""
+    rows = [line.split(" | ") for line in text.splitlines()]
+    return [row[:4] + row[7:] for row in rows[2:]]
 
 
 def scaled(method, factor=1 + 1e-9):
@@ -115,6 +120,23 @@ def growing(ds):
     return ds * (1 + 1e-9 * np.pi**2 / float(ds.x[0] + ds.x[-1]) ** 2 * ds.time)
 
 
+def in_the_plane(method):
+    """A method of the flow that is off on rectangles alone."""
+    return lambda self, *args, **kwargs: (1 + 1e-9 * (self.domain.ndim == 2)) * method(self, *args, **kwargs)
+
+
+def unnormalised(self, x, log_density=Gaussian.log_density):
+    return log_density(self, x) - log_density(self, self.mean)
+
+
+def off(*args, integrate=finite_difference.integrate, **options):
+    states, info = integrate(*args, **options)
+    return (1 + 1e-9) * states, info
+
+
+first_order = finite_difference.SCHEMES | {"pade02": finite_difference.SCHEMES["backward-euler"]}
+
+
 def wrong_tables(self, beta, init=VarianceSchedule.__init__):
     init(self, beta)
     self.alpha, self.alpha_bar = self.alpha * (1 + 1e-9), self.alpha_bar * (1 + 1e-9)
@@ -133,8 +155,12 @@ ERRORS = [
     (SCHEDULE, "add_noise", scaled(SCHEDULE.add_noise), ["(8)"]),
     (SCHEDULE, "predict_x_0", scaled(SCHEDULE.predict_x_0), ["(17)"]),
     (SCHEDULE, "posterior_variance", scaled(SCHEDULE.posterior_variance), ["(13)", "(14)", "(15)"]),
-    (SCHEDULE, "posterior_mean", scaled(SCHEDULE.posterior_mean), ["(13)", "(14)", "(16)", "(17)"]),
-    (SCHEDULE, "posterior_mean", scaled(SCHEDULE.posterior_mean, 1.01), ["(10)", "(12)"]),
+    (
+        SCHEDULE,
+        "posterior_mean",
+        scaled(SCHEDULE.posterior_mean),
+        ["(10)", "(12)", "(13)", "(14)", "(16)", "(17)"],
+    ),
     (
         SCHEDULE,
         "posterior_mean_from_noise",
@@ -151,14 +177,17 @@ ERRORS = [
         )
         for i in range(3)
     ),
-    (Gaussian, "log_density", scaled(Gaussian.log_density), ["(1)"]),
+    (Gaussian, "log_density", scaled(Gaussian.log_density), ["(1)", "(10)", "(12)"]),
+    (Gaussian, "log_density", lambda self, x, f=Gaussian.log_density: f(self, x) / self.dim, ["(1)", "(12)"]),
+    (Gaussian, "log_density", unnormalised, ["(1)", "(10)", "(12)"]),
     (Gaussian, "push", changed(Gaussian.push, lambda law: law.affine(1 + 1e-9)), ["(6)", "(11)"]),
     (Gaussian, "product", changed(Gaussian.product, lambda p: (p[0].affine(1 + 1e-9), p[1])), ["(13)", "(14)"]),
-    (Gaussian, "given", changed(Gaussian.given, lambda law: law.affine(1 + 1e-6)), ["(10)", "(14)"]),
-    (FLOW, "solve", changed(FLOW.solve, growing), ["(21)", "(22)"]),
-    (FLOW, "solve", rushed(FLOW.solve), ["(20)", "(22)"]),
+    (Gaussian, "given", changed(Gaussian.given, lambda law: law.affine(1 + 1e-9)), ["(10)", "(14)"]),
+    (FLOW, "solve", changed(FLOW.solve, growing), ["(21)", "(22)", "(22), differences"]),
+    (FLOW, "solve", rushed(FLOW.solve), ["(20)", "(22)", "(22), differences"]),
     (FLOW, "solve", changed(FLOW.solve, lambda ds: ds.assign(multiplier=ds.multiplier * (1 + 1e-6))), ["(20)", "(22)"]),
     (FLOW, "evolve", scaled(FLOW.evolve), ["(21)", "(22)"]),
+    (FLOW, "evolve", in_the_plane(FLOW.evolve), ["(21)", "(22)"]),
     (FLOW, "evolve", rushed(FLOW.evolve), ["(20)", "(22)"]),
     (FLOW, "solve_modes", changed(FLOW.solve_modes, growing), ["(21)", "(22)"]),
     (FLOW, "solve_modes", rushed(FLOW.solve_modes), ["(20)", "(22)"]),
@@ -171,6 +200,22 @@ ERRORS = [
     (SCHEDULE, "posterior_variance", scaled(SCHEDULE.posterior_variance, math.nan), ["(13)", "(14)", "(15)"]),
     (FLOW, "evolve", scaled(FLOW.evolve, math.nan), ["(20)", "(21)", "(22)"]),
     (FLOW, "growth_rate", scaled(FLOW.growth_rate, 1 + 1e-6), ["(23)"]),
+    (finite_difference, "integrate", off, ["(22), differences"]),
+    (
+        flow,
+        "discrete_multiplier",
+        lambda *args, f=flow.discrete_multiplier: (1 + 1e-9) * f(*args),
+        ["(22), differences"],
+    ),
+    (Box, "laplacian", property(lambda self, f=Box.laplacian.func: (1 + 1e-9) * f(self)), ["(22), differences"]),
+    (Box, "laplacian", property(lambda self, f=Box.laplacian.func: 1.1 * f(self)), ["(22), order"]),
+    (finite_difference, "SCHEMES", first_order, ["(22), differences", "(22), order", "(23), differences"]),
+    (
+        Box,
+        "discrete_eigenvalues",
+        property(lambda self, f=Box.discrete_eigenvalues.func: (1 + 1e-6) * f(self)),
+        ["(23)"],
+    ),
     (stability, "jacobian", lambda *args, J=stability.jacobian: (1 + 1e-6) * J(*args), ["(23)"]),
 ]
 
@@ -270,7 +315,7 @@ def test_command(tmp_path, monkeypatch):
     monkeypatch.setattr(verification, "CHECKS", few)
     done = CliRunner().invoke(app, ["verify", "--examples", "3", "--json", str(tmp_path / "verify.json")])
     assert done.exit_code == 0, done.output
-    assert "2 of 2 hold" in done.output
+    assert re.search(r"2 of 2 hold\. It took \d+ s\.", done.output)
     written = json.loads((tmp_path / "verify.json").read_text())
     assert [(r["label"], r["examples"]) for r in written] == [("(2)", 3), ("(13)", 3)]
     assert [tuple(r["code"]) for r in written] == [CODE["(2)"], CODE["(13)"]]
@@ -278,6 +323,28 @@ def test_command(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["verify", "--examples", "3"])
     assert done.exit_code == 1
     assert "1 of 2 hold; (2) fail" in done.output
+
+
+def test_a_place_that_cannot_be_written_is_told_first(tmp_path, monkeypatch):
+    """A directory, a file in the place of one, and one that may not be written to: before any check is tried."""
+
+    def refused(dir):
+        raise PermissionError(13, "Permission denied", f"{dir}/internal")
+
+    monkeypatch.setattr(verification, "verify", lambda *args, **kwargs: pytest.fail("the checks were begun"))
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    (tmp_path / "file").write_text("")
+    for place, reason in (
+        (tmp_path, "is a directory"),
+        (tmp_path / "file" / "verify.json", "cannot be written"),
+        (tmp_path / "verify.json", "cannot be written: Permission denied"),
+    ):
+        done = CliRunner().invoke(app, ["verify", "--json", str(place)])
+        assert done.exit_code == 2
+        said = re.sub(r"[\s│]+", " ", done.output)
+        assert reason in said
+        assert "internal" not in said
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_bad_arguments():

@@ -83,7 +83,8 @@ def discrete_multiplier(domain: Box, u: Floats, preserve: Preserve = "gradient")
     r""":math:`\lambda(u) = -\frac{\mathrm{d}}{\mathrm{d}h} \log N(u + h\, L u)`, with which N(u) does not change.
 
     For the first three functionals it is :math:`\langle u, M^{s+1} u \rangle / \langle u, M^s u \rangle`, for s = 1
-    the discrete :math:`\int (\Delta u)^2 / \int |\nabla u|^2`; for the others see `functionals.logarithmic_derivative`.
+    the discrete :math:`\int (\Delta u)^2 / \int |\nabla u|^2` of eq. (22); for the others see
+    `functionals.logarithmic_derivative`.
 
     Parameters
     ----------
@@ -293,7 +294,7 @@ def integrate(
     rtol: float = 1e-8,
     atol: float = 1e-10,
 ) -> tuple[Floats, dict[str, Any]]:
-    r"""Solve the discrete flow from one initial condition.
+    r"""Solve the discrete flow, eq. (22) on the grid, from one initial condition.
 
     Parameters
     ----------

@@ -195,7 +195,7 @@ class RenormalizedFlow:
         C: float | None = None,
         **options: Any,
     ) -> xr.Dataset:
-        r"""Solve the flow from a grid function.
+        r"""Solve the flow, eqs. (20)-(22), from a grid function.
 
         Parameters
         ----------
@@ -273,7 +273,7 @@ class RenormalizedFlow:
         mean: Mean = "project",
         C: float | None = None,
     ) -> xr.Dataset:
-        """Solve the flow exactly from the amplitudes of modes, for any time: absent modes stay absent.
+        """Solve the flow, eqs. (20)-(22), exactly from the amplitudes of modes: absent ones stay absent for all times.
 
         Parameters
         ----------
@@ -318,7 +318,7 @@ class RenormalizedFlow:
         mean: Mean = "project",
         C: float | None = None,
     ) -> npt.NDArray[np.floating[Any]]:
-        """The exact solution alone, as an array: what `solve` gives as ``u``, without the diagnostics.
+        """The exact solution of (20)-(22) alone, as an array: what `solve` gives as ``u``, without the diagnostics.
 
         Parameters
         ----------

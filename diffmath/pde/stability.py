@@ -38,7 +38,7 @@ AGREES = 1e-3  # of a rate
 
 
 def jacobian(flow: RenormalizedFlow, u: Floats, mu: Floats) -> Floats:
-    r"""The linearisation of the right-hand side of (22) at a state, on the grid.
+    r"""The linearisation of the right-hand side of (22) at a state, on the grid; its eigenvalues are the rates of (23).
 
     Column by column as the derivative of :math:`F(u) = \Delta u + u\, N'(\Delta u) / C`, by a step into the complex
     plane: exact to rounding, as F is a polynomial and nothing is subtracted.
