@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib import image
 from torch import Tensor
 
 from diffmath._files import replacing
@@ -91,6 +90,8 @@ class Log:
 
     def show(self, images: Tensor, step: int) -> None:
         """Write a sheet of samples, shape (N, 1, H, W), as ``samples-<step>.png``."""
+        from matplotlib import image
+
         sheet = tile(images.cpu().numpy(), columns=round(len(images) ** 0.5))
         with replacing(self.directory / f"samples-{step:07d}.png") as temporary:
             image.imsave(temporary, sheet.repeat(2, 0).repeat(2, 1), cmap="gray", vmin=-1, vmax=1)
