@@ -127,6 +127,30 @@ def test_posterior_of_the_schedule_is_bayes(case, x_t, x_0):
     laws.close(posterior.mean, mean, ulps=100, scale=6 / np.sqrt(alpha), label="mean")
 
 
+@given(jumps(n_times=2), st.floats(-3, 3), st.floats(-3, 3))
+@example((PAPER, [1, 2]), 1.0, -1.0)
+@example((PAPER, [499, 500]), 1.0, -1.0)
+def test_leap_and_noise_of_the_schedule(case, x_t, eps):
+    """Eqs. (8), (17), (18): the leap has the law of the chain; the noise stands for the image that it leaves."""
+    schedule, (s, t) = case
+    alpha_bar_s, variance_s = (1.0, 0.0) if s == 0 else schedule.transition(s, 0)
+    alpha, variance = schedule.transition(t, s)
+    at_s = Gaussian([np.sqrt(alpha_bar_s)], alpha_bar_s + variance_s)  # of data N(1, 1)
+    law = at_s.push(np.sqrt(alpha), variance)
+    one, zero = np.ones(1), np.zeros(1)
+    signal, noise = schedule.add_noise(one, zero, t), schedule.add_noise(zero, one, t)
+    ulps = 40 + 4 * abs(np.log(schedule.alpha_bar[t]))
+    laws.close(signal, law.mean, ulps=ulps, scale=1e-290, label="signal")
+    laws.close(signal**2 + noise**2, law.variance, ulps=60, label="variance")
+    if s == 0 or schedule.alpha_bar[t] < 1e-200:
+        return
+    x_0 = schedule.predict_x_0(np.array([x_t]), np.array([eps]), t)
+    posterior = Gaussian(np.sqrt(alpha_bar_s) * x_0, variance_s).given([x_t], np.sqrt(alpha), variance)
+    mean = schedule.posterior_mean_from_noise(np.array([x_t]), np.array([eps]), t, s)
+    # The prior's mean and the place of the likelihood may be as large as 6 / sqrt(alpha).
+    laws.close(posterior.mean, mean, ulps=60 + ulps, scale=12 / np.sqrt(alpha), label="mean")
+
+
 @given(jumps(n_times=3), st.floats(-3, 3))
 def test_chain_of_the_schedule(case, x):
     """Eqs. (2)-(9): pushing a law through two transitions is pushing it through one."""
