@@ -136,6 +136,8 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [
     ("pde/spectral", "CAUTION = ", "1e-9", MORE),
     ("pde/spectral", "0 if least + w <= 0 else", "0", MORE),
     ("pde/spectral", "power = 128 -", "128", MORE),
+    ("pde/spectral", "slice(min(n - 1, start), n)", "1", MORE),
+    ("pde/spectral", "last - first < most", "last - first < ...", "how many times are worked on together"),
     ("pde/spectral", "MOST_OCTAVES = ", "51", "all other modes are gone long before"),
     ("pde/spectral", "BITS_FOR_TWO_TERMS = 27", "", EITHER),
     ("pde/spectral", "if bits < BITS_FOR_TWO_TERMS", "bits < ...", EITHER),
