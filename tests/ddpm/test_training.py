@@ -467,3 +467,15 @@ def test_dry_run(tmp_path):
     for part in ("3,254,177", "0.85 GFLOP; in training 2.54", "GiB", "images/s after", "500 images: "):
         assert part in done.output
     assert not (tmp_path / "run").exists()
+
+
+def test_entries_beyond_the_checkpoint(images, tmp_path):
+    """A run that was killed after its log went further than its checkpoint: they are made again, not twice."""
+    expected = train(network(), SCHEDULE, images, 6, **QUICK).losses
+    train(network(), SCHEDULE, images, 4, directory=tmp_path, **QUICK)
+    log = tmp_path / "log.csv"
+    last = log.read_text().splitlines()[-1]
+    with open(log, "a", newline="") as file:
+        file.write(last.replace("4,16,", "6,24,", 1) + "\r\n8,3")
+    train(network(), SCHEDULE, images, 6, directory=tmp_path, resume=True, **QUICK)
+    assert rows(log) == expected
