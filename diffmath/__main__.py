@@ -286,19 +286,12 @@ def verify(
     import time
     from json import dumps
     from math import isfinite
-    from tempfile import TemporaryFile
 
     from diffmath import verification
     from diffmath._files import replacing
 
     start = time.perf_counter()
-    if json is not None:  # known now rather than after the checks
-        try:
-            json.parent.mkdir(parents=True, exist_ok=True)
-            with TemporaryFile(dir=json.parent):
-                pass
-        except OSError as error:
-            raise typer.BadParameter(f"{json} cannot be written: {error.strerror}", param_hint="--json") from None
+    _require_writable(json, "--json")
     results = verification.verify(examples, seed=seed, progress=True)
     typer.echo(verification.table(results))
     if json is not None:
@@ -328,7 +321,9 @@ def evaluate(
     ] = "dpmsolver++2m",
     data_dir: Annotated[Optional[Path], typer.Option(help="Directory of MNIST's IDX files.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same numbers.")] = 0,
-    json: Annotated[Optional[Path], typer.Option(help="A file to write the numbers to as well.")] = None,
+    json: Annotated[
+        Optional[Path], typer.Option(dir_okay=False, help="A file to write the numbers to as well.")
+    ] = None,
     device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
 ) -> None:
     """Judge samples beside real images: distances, classes, pixels, copies; each number with its error."""
@@ -344,6 +339,7 @@ def evaluate(
 
     if samples is not None and checkpoint is not None:
         raise typer.BadParameter("give samples or a checkpoint, not both", param_hint="--checkpoint")
+    _require_writable(json, "--json")
     place = ddpm.choose_device(device)
     rng = np.random.default_rng(seed)
     reference, training = (to_tensor(load_mnist(split, data_dir).images) for split in ("test", "train"))
@@ -378,6 +374,20 @@ def evaluate(
             temporary.write_text(
                 dumps({name: metrics.summary(e) for name, e in found.items()}, indent=2, allow_nan=False) + "\n"
             )
+
+
+def _require_writable(path: Path | None, option: str) -> None:
+    """That a file can be written is known now rather than after the work."""
+    from tempfile import TemporaryFile
+
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written: {error.strerror}", param_hint=option) from None
 
 
 def _read_initial(path: Path) -> tuple[Any, tuple[float, ...]]:

@@ -46,6 +46,7 @@ from diffmath.ddpm import (
     load_checkpoint,
     load_classifier,
     matched_start,
+    moments,
     pixel_decoder,
     sample,
     variational_bound,
@@ -97,12 +98,6 @@ def gaussian_table() -> list[dict[str, Any]]:
 
 
 # (b) The shipped network
-
-
-def moments(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean, of an image's shape, and covariance of the pixels, float64."""
-    x = images.double()
-    return x.mean(0), torch.cov(x.flatten(1).T)
 
 
 def describe(images: Tensor) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from diffmath.ddpm.denoisers import gaussian_denoiser, mixture_denoiser, points_
 from diffmath.ddpm.likelihood import VariationalBound, bound_weight, gaussian_decoder, pixel_decoder, variational_bound
 from diffmath.ddpm.metrics import Evaluation, evaluate
 from diffmath.ddpm.sampling import sample
-from diffmath.ddpm.starts import matched_start
+from diffmath.ddpm.starts import matched_start, moments
 from diffmath.ddpm.training import TrainingDivergedError, TrainingResult, train
 from diffmath.ddpm.unet import UNet
 
@@ -35,6 +35,7 @@ __all__ = [
     "load_classifier",
     "matched_start",
     "mixture_denoiser",
+    "moments",
     "pixel_decoder",
     "points_denoiser",
     "sample",

@@ -10,7 +10,37 @@ from torch import Tensor
 from diffmath.ddpm.denoisers import gaussian_data, require_shape
 from diffmath.schedule import VarianceSchedule
 
-__all__ = ["matched_start"]
+__all__ = ["matched_start", "moments"]
+
+
+def moments(data: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and the covariance of data, for `matched_start`.
+
+    Parameters
+    ----------
+    data : Tensor, shape (N, ...), floating
+        At least 2 samples of d numbers in all.
+
+    Returns
+    -------
+    mean : Tensor, shape (...), float64
+    covariance : Tensor, shape (d, d), float64
+        Unbiased, in the order of ``flatten``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the data are no finite floating tensor of that shape.
+    """
+    if not isinstance(data, Tensor) or not data.is_floating_point():
+        raise TypeError(f"data must be a floating tensor; it is {getattr(data, 'dtype', type(data).__name__)}")
+    if data.ndim == 0 or len(data) < 2:
+        raise ValueError(f"data must have shape (N, ...) with N >= 2; its shape is {tuple(data.shape)}")
+    if not torch.isfinite(data).all():
+        raise ValueError("data must be finite; it holds NaN or infinity")
+    x = data.double()
+    flat = x.reshape(len(x), -1)
+    return x.mean(0), torch.cov(flat.T).reshape(flat.shape[1], flat.shape[1])
 
 
 def matched_start(

@@ -503,7 +503,7 @@ def small_mnist(monkeypatch):
     return to_tensor(images[order[800:920]])
 
 
-def test_command_with_a_file(small_mnist, tmp_path):
+def test_command_with_a_file(small_mnist, tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", small_mnist.numpy())
     done = run(tmp_path / "x.npy", "--json", tmp_path / "e.json", "--seed", 2)
     assert done.exit_code == 0, done.output
@@ -516,6 +516,12 @@ def test_command_with_a_file(small_mnist, tmp_path):
     assert found["samples"]["memorisation"]["median"]["value"] > 0.9
 
     (tmp_path / "text.npy").write_text("no array")
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "evaluate", lambda *args, **kwargs: pytest.fail("the work was begun"))
+        assert run(tmp_path / "x.npy", "--json", tmp_path).exit_code == 2
+        done = run(tmp_path / "x.npy", "--json", tmp_path / "text.npy" / "e.json")
+        assert done.exit_code == 2
+        assert "cannot be written" in done.output
     assert run(tmp_path / "text.npy").exit_code == 2
     assert run(tmp_path / "x.npy", "--checkpoint", "compact").exit_code == 2
     np.save(tmp_path / "few.npy", small_mnist.numpy()[:50])

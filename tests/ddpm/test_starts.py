@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from diffmath.data import load_mnist, to_tensor
-from diffmath.ddpm import gaussian_denoiser, matched_start, sample
+from diffmath.ddpm import gaussian_denoiser, matched_start, moments, sample
 from diffmath.schedule import VarianceSchedule
 from tests import laws
 from tests.strategies import covariances, jumps
@@ -109,6 +109,21 @@ def test_shape_and_randomness():
     assert not torch.equal(matched_start(PAPER, 2, 0.0, 1.0), matched_start(PAPER, 2, 0.0, 1.0))
 
 
+def test_moments():
+    """In fractions, by hand; of samples of any shape and precision."""
+    data = torch.tensor([[[0.0, 1.0]], [[2.0, 1.0]], [[4.0, 4.0]]])
+    mean, covariance = moments(data)
+    assert torch.equal(mean, torch.tensor([[2.0, 2.0]], dtype=torch.float64))
+    assert torch.equal(covariance, torch.tensor([[4.0, 3.0], [3.0, 3.0]], dtype=torch.float64))
+    assert moments(torch.tensor([1.0, 3.0]))[1].tolist() == [[2.0]]
+    assert matched_start(PAPER, 2, mean, covariance=covariance).shape == (2, 1, 2)
+    for bad, said in ((data[:1], r"shape \(N, ...\) with N >= 2"), (data / 0, "data must be finite")):
+        with pytest.raises(ValueError, match=said):
+            moments(bad)
+    with pytest.raises(TypeError, match="data must be a floating tensor; it is torch.int64"):
+        moments(data.long())
+
+
 def test_bad_arguments():
     vector, square = torch.zeros(3), torch.eye(3)
     for n in (0, -1, True):
@@ -136,8 +151,7 @@ def test_bad_arguments():
 
 def test_images():
     """The mean and covariance of digits, of which a third of the eigenvalues are zero but for rounding."""
-    images = to_tensor(load_mnist("sample").images[::10]).double()
-    mean, covariance = images.mean(0), torch.cov(images.flatten(1).T)
+    mean, covariance = moments(to_tensor(load_mnist("sample").images[::10]))
     x = matched_start(PAPER, 4000, mean, covariance=covariance, generator=seeded())
     assert x.shape == (4000, 1, 32, 32)
     alpha_bar, rest = PAPER.transition(500, 0)
