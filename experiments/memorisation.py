@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import typer
 from matplotlib.figure import Figure
-from sample_statistics import block, origin
+from sample_statistics import made
 from torch import Tensor
 
 from diffmath._files import replacing
@@ -83,7 +83,7 @@ def main(
     training = to_tensor(load_mnist("sample").images if smoke else load_mnist("train", data_dir).images)
     test = to_tensor(load_mnist("sample").images[::50] if smoke else load_mnist("test", data_dir).images)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    made, _ = block(trained, n_steps, n_samples, seed, origin(trained, place), place)
+    generated, _ = made(trained, n_samples, n_steps, seed, place, method="ancestral")
     # Every point of the training set is a mode of this law; the same schedule, fewer samples.
     exact = sample(
         points_denoiser(trained.schedule, training),
@@ -98,7 +98,7 @@ def main(
     some = training[torch.from_numpy(rng.permutation(len(training))[:n_samples])]
     copies = some + NOISE * torch.randn(some.shape, generator=generator)
     of_test = test[torch.from_numpy(rng.permutation(len(test))[:n_samples])]
-    sets = dict(zip(STYLES, (made, of_test, copies, exact), strict=True))
+    sets = dict(zip(STYLES, (generated, of_test, copies, exact), strict=True))
     found = {name: memorisation(images, training, rng=seed) for name, images in sets.items()}
     names = list(STYLES)
     sheets = {name: pairs(sets[name], found[name], training, 10) for name in (names[0], names[3])}
