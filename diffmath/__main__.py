@@ -32,6 +32,13 @@ class Data(StrEnum):
     sample = "sample"
 
 
+class Start(StrEnum):
+    """The laws of x_T."""
+
+    noise = "noise"
+    matched = "matched"
+
+
 class Method(StrEnum):
     """The solvers of the flow."""
 
@@ -144,6 +151,9 @@ def sample(
     n_steps: Annotated[Optional[int], typer.Option(min=1, help="Steps; all T of Algorithm 2 unless given.")] = None,
     method: Annotated[str, typer.Option(help="ancestral (Algorithm 2), ddim, heun or dpmsolver++2m.")] = "ancestral",
     eta: Annotated[float, typer.Option(help="Of ddim: the share of Algorithm 2's noise.")] = 0.0,
+    start: Annotated[
+        Start, typer.Option(help="x_T: N(0, I) as in Algorithm 2, or with the mean and covariance it has for MNIST.")
+    ] = Start.noise,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
     device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
     autocast: Annotated[bool, typer.Option("--autocast", help="bfloat16 in the network where that is quick.")] = False,
@@ -162,14 +172,16 @@ def sample(
         raise typer.BadParameter(f"the ending must be .png or .npy; it is {out.suffix!r}", param_hint="--out")
     with ddpm.joined(device) as place:
         trained = ddpm.load_checkpoint(checkpoint, device=place)
+        generator = torch.Generator().manual_seed(seed)
         images = ddpm.sample(
             trained.model,
             trained.schedule,
+            _start(start, trained, n_samples, generator),
             n_samples=n_samples,
             n_steps=n_steps,
             method=method,
             eta=eta,
-            generator=torch.Generator().manual_seed(seed),
+            generator=generator,
             autocast=autocast,
             compile=compile,
             distributed=True,
@@ -319,6 +331,9 @@ def evaluate(
     method: Annotated[
         str, typer.Option(help="ancestral (Algorithm 2, which wants all T steps), ddim, heun or dpmsolver++2m.")
     ] = "dpmsolver++2m",
+    start: Annotated[
+        Start, typer.Option(help="x_T: N(0, I) as in Algorithm 2, or with the mean and covariance it has for MNIST.")
+    ] = Start.matched,
     data_dir: Annotated[Optional[Path], typer.Option(help="Directory of MNIST's IDX files.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same numbers.")] = 0,
     json: Annotated[
@@ -351,8 +366,9 @@ def evaluate(
     else:
         trained = ddpm.load_checkpoint(checkpoint, device=place)
         generator = torch.Generator().manual_seed(seed)
+        x_T = _start(start, trained, n_samples, generator)
         images = ddpm.sample(
-            trained.model, trained.schedule, None, n_samples, n_steps, method, generator, progress=True
+            trained.model, trained.schedule, x_T, n_samples, n_steps, method, generator, progress=True
         ).cpu()
     # What a perfect generator would make: as many images of the training set, and they are not looked for there.
     order = torch.from_numpy(rng.permutation(len(training)))
@@ -374,6 +390,17 @@ def evaluate(
             temporary.write_text(
                 dumps({name: metrics.summary(e) for name, e in found.items()}, indent=2, allow_nan=False) + "\n"
             )
+
+
+def _start(start: Start, trained: Any, n_samples: int, generator: Any) -> Any:
+    """x_T, or None for that of Algorithm 2. MNIST's law is that of the 5,000 images that need no network."""
+    from diffmath.data import load_mnist, to_tensor
+    from diffmath.ddpm import matched_start, moments
+
+    if start is Start.noise:
+        return None
+    mean, covariance = moments(to_tensor(load_mnist("sample").images))
+    return matched_start(trained.schedule, n_samples, mean, covariance=covariance, generator=generator)
 
 
 def _require_writable(path: Path | None, option: str) -> None:

@@ -498,8 +498,10 @@ def small_mnist(monkeypatch):
     """The sample in place of the complete files."""
     images, labels = load_mnist("sample")
     order = np.random.default_rng(0).permutation(len(images))
-    parts = {"test": order[:300], "train": order[300:800]}
-    monkeypatch.setattr(data, "load_mnist", lambda split, directory: Mnist(images[parts[split]], labels[parts[split]]))
+    parts = {"test": order[:300], "train": order[300:800], "sample": order[:800]}
+    monkeypatch.setattr(
+        data, "load_mnist", lambda split, directory=None: Mnist(images[parts[split]], labels[parts[split]])
+    )
     return to_tensor(images[order[800:920]])
 
 
@@ -534,11 +536,18 @@ def test_command_with_a_network(small_mnist, monkeypatch):
     asked = {}
 
     def sample(model, schedule, x_T, n_samples, n_steps, method, generator, progress):
-        asked.update(n_samples=n_samples, n_steps=n_steps, method=method, seed=generator.initial_seed())
+        asked.update(n_samples=n_samples, n_steps=n_steps, method=method, seed=generator.initial_seed(), x_T=x_T)
         return small_mnist[:n_samples]
 
     monkeypatch.setattr(ddpm, "sample", sample)
     done = run("-n", 110, "--n-steps", 7, "--method", "ddim", "--seed", 5)
     assert done.exit_code == 0, done.output
+    x_T = asked.pop("x_T")
     assert asked == {"n_samples": 110, "n_steps": 7, "method": "ddim", "seed": 5}
+    # The mean that x_T has for MNIST, to five standard errors of 110 x 1024 nearly independent pixels; not 0.
+    mean = 0.0797 * to_tensor(data.load_mnist("sample").images).mean().item()
+    assert x_T.mean().item() == pytest.approx(mean, abs=5 / (110 * 1024) ** 0.5)
+    assert abs(mean) > 10 / (110 * 1024) ** 0.5
     assert "110 samples" in done.output
+    assert run("-n", 110, "--start", "noise").exit_code == 0
+    assert asked["x_T"] is None
