@@ -360,6 +360,9 @@ def test_memorisation(digits, monkeypatch):
     found = metrics.memorisation(fresh, training)
     assert found.median.value == pytest.approx(0.95, abs=0.02)
     assert found.median.low < found.median.value < found.median.high < found.median.low + 0.03
+    # Of 1,000 bootstrapped medians the percentiles are about the order statistics that bound the median.
+    ranks = [np.searchsorted(np.sort(found.ratios), end) for end in found.median[1:]]
+    np.testing.assert_allclose(np.subtract(ranks, 150) / (1.96 * 300**0.5 / 2), [-1, 1], atol=0.25)
     assert found.copies[:2] == (0, 0)
     assert found.copies.high == pytest.approx(1 - 0.025 ** (1 / 300))  # Clopper and Pearson's, by hand
     fresh = fresh[:30]
@@ -373,6 +376,20 @@ def test_memorisation(digits, monkeypatch):
     again = metrics.memorisation(fresh, training[:500])
     assert (again.indices == some.indices).all()
     np.testing.assert_array_equal(again.ratios, some.ratios)
+
+
+def test_memorisation_among_near_copies(digits):
+    """Candidates come from single precision, which cannot tell these copies apart; the answer is exact."""
+    images = digits[0][:20].double()
+    rng = np.random.default_rng(0)
+    distances = rng.permuted(np.tile(1e-3 * np.array([1.0, 1.5, 2.0]), (20, 1)), axis=1)
+    steps = torch.from_numpy(rng.standard_normal((20, 3, 1, 32, 32)))
+    steps *= torch.from_numpy(distances)[:, :, None, None, None] / steps.square().sum((2, 3, 4), keepdim=True).sqrt()
+    inside = 0.9 * images  # so that nothing is clipped
+    found = metrics.memorisation(inside, torch.cat([(inside[:, None] + steps).flatten(0, 1), digits[0][20:500]]))
+    np.testing.assert_array_equal(found.indices, 3 * np.arange(20) + distances.argmin(1))
+    np.testing.assert_allclose(found.distances, 1e-3, rtol=1e-9)
+    np.testing.assert_allclose(found.ratios, 2 / 3, rtol=1e-9)
 
 
 def test_memorisation_finds_copies(digits):
