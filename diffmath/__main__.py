@@ -319,6 +319,7 @@ def verify(
 
 @app.command()
 def evaluate(
+    context: typer.Context,
     samples: Annotated[
         Optional[Path],
         typer.Argument(help="Images in a .npy file of shape (N, 1, 32, 32), pixels in [-1, 1]; sampled unless given."),
@@ -351,18 +352,23 @@ def evaluate(
     from diffmath._files import replacing
     from diffmath.data import load_mnist, to_tensor
     from diffmath.ddpm import metrics
+    from diffmath.ddpm._environment import provenance
 
-    if samples is not None and checkpoint is not None:
-        raise typer.BadParameter("give samples or a checkpoint, not both", param_hint="--checkpoint")
+    for name in ("checkpoint", "n_samples", "n_steps", "method", "start"):
+        source = context.get_parameter_source(name)
+        if samples is not None and source is not None and source.name == "COMMANDLINE":
+            hint = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(f"it is of no use with samples from a file; {samples} came", param_hint=hint)
     _require_writable(json, "--json")
     place = ddpm.choose_device(device)
     rng = np.random.default_rng(seed)
     reference, training = (to_tensor(load_mnist(split, data_dir).images) for split in ("test", "train"))
     if samples is not None:
         try:
-            images = torch.from_numpy(np.load(samples, allow_pickle=False)).float()
+            images = torch.from_numpy(np.load(samples, allow_pickle=False))
         except (OSError, ValueError, EOFError, TypeError, AttributeError) as error:
             raise typer.BadParameter(f"{samples} is no .npy file of numbers: {error}", param_hint="samples") from None
+        made: dict[str, Any] = {"file": str(samples)}
     else:
         trained = ddpm.load_checkpoint(checkpoint, device=place)
         generator = torch.Generator().manual_seed(seed)
@@ -370,6 +376,9 @@ def evaluate(
         images = ddpm.sample(
             trained.model, trained.schedule, x_T, n_samples, n_steps, method, generator, progress=True
         ).cpu()
+        made = {"network": checkpoint or trained.metadata.get("network", "shipped"), "method": method}
+        made |= {"steps": n_steps, "start": start.value}
+    made["seed"] = seed
     # What a perfect generator would make: as many images of the training set, and they are not looked for there.
     order = torch.from_numpy(rng.permutation(len(training)))
     taken = min(len(images), len(training) // 2)
@@ -379,17 +388,17 @@ def evaluate(
         "samples": metrics.evaluate(images, reference, training, **judge),
         "real images": metrics.evaluate(real, reference, others, **judge),
     }
+    told = ", ".join(f"{name} {value}" for name, value in made.items())
     typer.echo(
-        f"{len(images):,} samples, and {taken:,} real images drawn from MNIST's training set, against the "
-        f"{len(reference):,} test images.\nMemorisation: against the training images, for the real ones against "
-        "those not drawn.\nNumbers stand with their standard errors, or with 95 % intervals.\n"
+        f"{len(images):,} samples ({told}), and {taken:,} real images drawn from MNIST's training set,\nagainst the "
+        f"{len(reference):,} test images. Memorisation: against the training images, for the real ones\nagainst those "
+        "not drawn. Numbers stand with their standard errors, or with 95 % intervals.\n"
     )
     typer.echo(metrics.table(found))
     if json is not None:
+        report = {name: metrics.summary(e) for name, e in found.items()} | {"made": made} | provenance(place)
         with replacing(json) as temporary:
-            temporary.write_text(
-                dumps({name: metrics.summary(e) for name, e in found.items()}, indent=2, allow_nan=False) + "\n"
-            )
+            temporary.write_text(dumps(report, indent=2, allow_nan=False) + "\n")
 
 
 def _start(start: Start, trained: Any, n_samples: int, generator: Any) -> Any:

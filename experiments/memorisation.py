@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import typer
 from matplotlib.figure import Figure
-from sample_statistics import made
+from sample_statistics import made, network, record
 from torch import Tensor
 
 from diffmath._files import replacing
@@ -114,10 +114,10 @@ def main(
         for name, result in found.items()
     } | {
         "training images": len(training),
-        "steps": n_steps,
+        "sampler": f"ancestral, {n_steps} of {trained.schedule.n_steps} steps, for both",
         "seed": seed,
-        "device": str(place),
-        "torch": torch.__version__,
+        "network": network(trained),
+        **record(place),
     }
     with replacing(results) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")

@@ -37,6 +37,7 @@ from diffmath.ddpm import (
     sampling,
     unet,
 )
+from diffmath.ddpm._environment import autocast_dtype, provenance
 
 HERE = Path(__file__).parent
 BLOCK = 100
@@ -58,10 +59,20 @@ def describe(images: Tensor) -> dict[str, Any]:
 
 
 def origin(trained: Checkpoint, device: torch.device) -> str:
-    """What could change samples, which are made anew then: the network, the code, torch, the device."""
+    """What could change samples but their start: the network, the code, torch, the device, the precision."""
     parts = [p.detach().cpu().numpy().tobytes() for p in trained.model.parameters()]
     parts += [Path(str(module.__file__)).read_bytes() for module in (schedule, samplers, sampling, unet)]
-    return f"{hashlib.sha256(b''.join(parts)).hexdigest()} {torch.__version__} {device}"
+    return f"{hashlib.sha256(b''.join(parts)).hexdigest()} {torch.__version__} {device} {autocast_dtype(device)}"
+
+
+def record(device: torch.device) -> dict[str, Any]:
+    """Where and by which code samples are made, and in which precision."""
+    return {"precision of the network": str(autocast_dtype(device) or torch.float32), **provenance(device)}
+
+
+def network(trained: Checkpoint) -> dict[str, Any]:
+    """Which network made them."""
+    return {key: trained.metadata.get(key) for key in ("network", "data", "images_seen", "steps", "commit")}
 
 
 def made(
@@ -82,11 +93,12 @@ def made(
     made_by, n_steps = origin(trained, device), n_steps or trained.schedule.n_steps
     images, took = [], 0.0
     for n, own_seed in zip(blocks, seeds, strict=True):
-        name = f"{made_by} {n_steps} {n} {own_seed} {sorted(options.items())} {start is not None}"
+        generator = torch.Generator().manual_seed(own_seed)
+        x_T = start(n, generator) if start else None
+        begins = "" if x_T is None else hashlib.sha256(x_T.numpy().tobytes()).hexdigest()
+        name = f"{made_by} {n_steps} {n} {own_seed} {sorted(options.items())} {begins}"
         path = Path("runs") / "samples" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.npz"
         if not path.exists():
-            generator = torch.Generator().manual_seed(own_seed)
-            x_T = start(n, generator) if start else None
             common: dict[str, Any] = {"generator": generator, "device": device, "autocast": True, "progress": True}
             begin = time.perf_counter()
             block = sample(trained.model, trained.schedule, x_T, n, n_steps, **common, **options)
@@ -122,9 +134,8 @@ def main(
         "sampler": f"ancestral, {n_steps or trained.schedule.n_steps} of {trained.schedule.n_steps} steps",
         "seconds": round(seconds, 1),
         "seed": seed,
-        "device": str(place),
-        "torch": torch.__version__,
-        "network": {k: trained.metadata.get(k) for k in ("network", "data", "images_seen", "steps", "commit")},
+        **record(place),
+        "network": network(trained),
     }
     with replacing(results) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")

@@ -141,7 +141,10 @@ def mixture_denoiser(
     v = _double(variances, "variances", least=0).broadcast_to(n) if _fits(variances, n) else None
     w = torch.ones(n, dtype=torch.float64) if weights is None else _double(weights, "weights", least=0)
     if v is None or w.shape != (n,) or not (w > 0).all():
-        raise ValueError(f"there must be one variance, and one positive weight, for each of the {n} means")
+        raise ValueError(
+            f"there must be one variance, and one positive weight, for each of the {n} means; the variances have shape "
+            f"{tuple(torch.as_tensor(variances).shape)}, the weights {tuple(w.shape)}, the least is {_least(w)}"
+        )
     m, log_w = m if m.ndim > 1 else m[:, None], w.log().log_softmax(0)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
@@ -192,7 +195,10 @@ def points_denoiser(schedule: VarianceSchedule, points: Tensor, weights: Tensor 
         raise ValueError(f"points must have shape (K, ...) with K >= 1; the shape is {tuple(x_i.shape)}")
     w = torch.ones(len(x_i), dtype=torch.float64) if weights is None else _double(weights, "weights", least=0)
     if w.shape != (len(x_i),) or not (w > 0).all():
-        raise ValueError(f"there must be one positive weight for each of the {len(x_i)} points")
+        raise ValueError(
+            f"there must be one positive weight for each of the {len(x_i)} points; they have shape {tuple(w.shape)}, "
+            f"the least is {_least(w)}"
+        )
     x_i, log_w = x_i if x_i.ndim > 1 else x_i[:, None], w.log().log_softmax(0)
     flat, shape = x_i.flatten(1), x_i.shape[1:]
     centre = flat.mean(0)
@@ -257,5 +263,11 @@ def _double(values: float | Tensor, name: str, least: float = -float("inf")) -> 
         raise TypeError(f"{name} must be real; its dtype is {tensor.dtype}")
     tensor = tensor.detach().to(torch.float64, copy=True)  # the caller's may change
     if not torch.isfinite(tensor).all() or (tensor < least).any():
-        raise ValueError(f"{name} must be finite" + (f" and at least {least}" if least > -float("inf") else ""))
+        required = f" and at least {least}" if least > -float("inf") else ""
+        first = tensor[~tensor.isfinite() | (tensor < least)].flatten()[0]
+        raise ValueError(f"{name} must be finite{required}; {float(first):.3g} came")
     return tensor
+
+
+def _least(values: Tensor) -> str:
+    return f"{values.min():.3g}" if values.numel() else "missing"

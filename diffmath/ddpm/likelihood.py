@@ -32,7 +32,6 @@ N(0.3, 0.2^2) and T = 500 the steps lose 0.546 nats with (15), and would lose 0.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -43,6 +42,7 @@ from scipy.special import hyp2f1
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from diffmath._arguments import require_count
 from diffmath.ddpm.sampling import Denoiser
 from diffmath.schedule import Times, VarianceSchedule
 
@@ -133,7 +133,13 @@ def gaussian_decoder(x_0: Tensor, mean: Tensor, variance: float) -> Tensor:
     -------
     Tensor, shape (N,)
         The logarithm, in nats.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or the variance is not positive.
     """
+    _require_fit(x_0, mean, variance)
     log_density: Tensor = -0.5 * ((x_0 - mean).square() / variance + math.log(2 * math.pi * variance))
     return log_density.flatten(1).sum(1)
 
@@ -159,8 +165,10 @@ def pixel_decoder(x_0: Tensor, mean: Tensor, variance: float) -> Tensor:
     Raises
     ------
     ValueError
-        If pixels are none of these values, to a thousandth of their distance.
+        If pixels are none of these values, to a thousandth of their distance, the shapes differ, or the variance is
+        not positive.
     """
+    _require_fit(x_0, mean, variance)
     level = (x_0.double() + 1) * (LEVELS / 2)
     off = (level - level.round().clamp(0, LEVELS)).abs().max()
     if off > 1e-3:
@@ -244,8 +252,8 @@ def variational_bound(
         raise ValueError(f"images must have shape (N, ...) with N >= 2; the shape is {tuple(images.shape)}")
     if not torch.isfinite(images).all():
         raise ValueError("images must be finite; they hold NaN or infinity")
-    _require_count("batch_size", batch_size)
-    _require_count("n_repeats", n_repeats)
+    require_count("batch_size", batch_size)
+    require_count("n_repeats", n_repeats)
     first, last = _strata(schedule.n_steps, n_times)
     if generator is None:
         generator = torch.Generator()
@@ -304,7 +312,7 @@ def _prior(schedule: VarianceSchedule, x_0: Tensor) -> Tensor:
 
 def _strata(n_steps: int, n_times: int | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The first and the last times of the strata of 2..T, each in proportion to its times but of one at least."""
-    n = n_steps - 1 if n_times is None else _require_count("n_times", n_times)
+    n = n_steps - 1 if n_times is None else require_count("n_times", n_times)
     if n > n_steps - 1:
         raise ValueError(f"n_times must be at most T - 1 = {n_steps - 1}; it is {n}")
     edges = [1]
@@ -314,15 +322,14 @@ def _strata(n_steps: int, n_times: int | None) -> tuple[npt.NDArray[np.int64], n
     return np.array(edges[:-1], dtype=np.int64) + 1, np.array(edges[1:], dtype=np.int64)
 
 
+def _require_fit(x_0: Tensor, mean: Tensor, variance: float) -> None:
+    if x_0.shape != mean.shape:
+        raise ValueError(f"x_0 and mean must have one shape; they have {tuple(x_0.shape)} and {tuple(mean.shape)}")
+    if not 0 < variance < math.inf:
+        raise ValueError(f"variance must be positive and finite; it is {variance}")
+
+
 def _estimate(values: Tensor) -> Estimate:
     """Mean and its standard error along the last axis, the images."""
     of_images = values.cpu().numpy()
     return Estimate(of_images.mean(-1), of_images.std(-1, ddof=1) / math.sqrt(of_images.shape[-1]))
-
-
-def _require_count(name: str, count: int) -> int:
-    if isinstance(count, bool) or not hasattr(count, "__index__"):
-        raise TypeError(f"{name} must be an integer; it is {count!r}")
-    if count < 1:
-        raise ValueError(f"{name} must be at least 1; it is {count}")
-    return operator.index(count)

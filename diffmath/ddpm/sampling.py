@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import overload
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from diffmath._arguments import require_count
 from diffmath.ddpm._environment import autocast_dtype, choose_device
 from diffmath.ddpm._processes import Processes
 from diffmath.ddpm.samplers import SAMPLERS, Walk
@@ -147,7 +147,8 @@ def sample(
     ------
     ValueError
         If x_T is not finite, a count, a time or eta is out of range, both ``n_steps`` and ``times`` are given, the
-        method is unknown, or the model returns another shape, NaN or infinity.
+        method is unknown, the schedule leaves less of the image than x's precision can show (sqrt(alpha_t|s) of a
+        step below 100 units in the last place of 1), or the model returns another shape, NaN or infinity.
     TypeError
         If x_T is not a floating tensor, a count or time is no integer, or the model returns no tensor.
     """
@@ -156,12 +157,9 @@ def sample(
     if not 0 <= eta <= 1 or (eta and method != "ddim"):
         raise ValueError(f'eta must lie in [0, 1], and be 0 but for "ddim"; it is {eta} for {method!r}')
     for name, count in (("batch_size", batch_size), ("n_samples", n_samples)):
-        if isinstance(count, bool) or not hasattr(count, "__index__"):
-            raise TypeError(f"{name} must be an integer; it is {count!r}")
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1; it is {count}")
+        require_count(name, count)
     path = _path(schedule, n_steps, times)
-    wanted = [] if trajectory is None else [operator.index(t) for t in trajectory]
+    wanted = [] if trajectory is None else [require_count("each time of trajectory", t, least=0) for t in trajectory]
     if unknown := [t for t in wanted if t not in path]:
         nearest = [path[int(np.abs(np.subtract(path, t)).argmin())] for t in unknown]
         raise ValueError(f"trajectory must lie on the sampler's times; {unknown} do not, {nearest} are the nearest")
@@ -173,6 +171,7 @@ def sample(
     processes = Processes(distributed)
     generator = generator or _fresh_generator(processes)
     x, dtype = _start(x_T, n_samples, getattr(model, "image_shape", DEFAULT_SHAPE), generator, place)
+    _require_digits(schedule, path, method, x.dtype)
     network = _compiled(model, place) if compile else model
     precision = autocast_dtype(place) if autocast else None
 
@@ -218,10 +217,24 @@ def _path(schedule: VarianceSchedule, n_steps: int | None, times: Sequence[int] 
         return [int(t) for t in schedule.subsequence(n_steps)[::-1]]
     if n_steps is not None:
         raise ValueError("give n_steps or times, not both")
-    path = sorted({operator.index(t) for t in times} | {0}, reverse=True)
-    if len(path) < 2 or path[-1] < 0 or path[0] > schedule.n_steps:
-        raise ValueError(f"times must lie in 1..{schedule.n_steps}, one at least; they are {list(times)}")
+    path = sorted({require_count("each of times", t, 0, schedule.n_steps) for t in times} | {0}, reverse=True)
+    if len(path) < 2:
+        raise ValueError(f"times must be one at least in 1..{schedule.n_steps}; they are {list(times)}")
     return path
+
+
+def _require_digits(schedule: VarianceSchedule, path: list[int], method: str, dtype: torch.dtype) -> None:
+    """A step divides x, with its roundings, by sqrt(alpha_t|s), and by sqrt(alpha_bar_t) to get an image."""
+    least, t = 100 * torch.finfo(dtype).eps, np.array(path[:-1])
+    ends = [np.array(path[1:])] + [np.zeros_like(t)] * (method == "dpmsolver++2m")
+    for s in ends:
+        root = schedule.transition(t, s)[0] ** 0.5
+        worst = int(root.argmin())
+        if root[worst] < least:
+            raise ValueError(
+                f"sqrt(alpha_t|s) must be at least {least:.2g} for x to keep digits in {dtype}; from t = {t[worst]} to "
+                f"{s[worst]} it is {root[worst]:.3g}: take more steps, or a schedule that leaves more of the image"
+            )
 
 
 def _start(

@@ -2,11 +2,10 @@ r"""Where the way back starts: the law of x_T that belongs to the data, in place
 
 from __future__ import annotations
 
-import operator
-
 import torch
 from torch import Tensor
 
+from diffmath._arguments import require_count
 from diffmath.ddpm.denoisers import gaussian_data, require_shape
 from diffmath.schedule import VarianceSchedule
 
@@ -96,8 +95,8 @@ def matched_start(
     TypeError
         If ``n_samples`` or ``t`` is no integer, or the dtype is not floating.
     """
-    if isinstance(n_samples, bool) or (n := operator.index(n_samples)) < 1:
-        raise ValueError(f"n_samples must be an integer, at least 1; it is {n_samples!r}")
+    n = require_count("n_samples", n_samples)
+    t = schedule.n_steps if t is None else require_count("t", t, most=schedule.n_steps)
     if not dtype.is_floating_point:
         raise TypeError(f"dtype must be floating; it is {dtype}")
     m, v, axes = gaussian_data(mean, variance, covariance)
@@ -106,7 +105,7 @@ def matched_start(
         require_shape(shape, "variance", v.shape, (), shape)
     else:
         require_shape(shape, "covariance", axes.shape, (shape.numel(), shape.numel()))
-    alpha_bar, rest = schedule.transition(schedule.n_steps if t is None else t, 0)
+    alpha_bar, rest = schedule.transition(t, 0)
 
     if generator is None:
         generator = torch.Generator()

@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
+from diffmath._arguments import require_count
 from diffmath._files import sweep
 from diffmath.ddpm._environment import autocast_dtype, choose_device, memory_format, provenance
 from diffmath.ddpm._log import Log
@@ -166,7 +167,7 @@ def train(
         ("log_every", log_every, 1),
         ("seed", seed, 0),
     ):
-        _check_count(name, count, least)
+        require_count(name, count, least)
     _check(model, images, learning_rate, betas, average_decay, checkpoint_minutes, sample_minutes, directory)
     processes = Processes()
     if batch_size % processes.size:
@@ -367,13 +368,6 @@ class _Batches:
 def _mix(*key: int) -> int:
     """A seed from a tuple of integers, well mixed: torch's CPU generator uses the low 32 bits only."""
     return int(np.random.SeedSequence(key).generate_state(1)[0])
-
-
-def _check_count(name: str, count: int, least: int) -> None:
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer; it is {count!r}")
-    if count < least:
-        raise ValueError(f"{name} must be at least {least}; it is {count}")
 
 
 def _check(

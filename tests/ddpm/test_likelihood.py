@@ -398,3 +398,9 @@ def test_bad_arguments():
     for bad in (x + 0.3, x + 257 / 255):
         with pytest.raises(ValueError, match="pixel_decoder needs pixels of 256 values"):
             variational_bound(model, SHORT, bad, decoder=pixel_decoder)
+    for decoder in (gaussian_decoder, pixel_decoder):
+        for variance in (0.0, -1.0, float("nan")):
+            with pytest.raises(ValueError, match=f"variance must be positive and finite; it is {variance}"):
+                decoder(x, x, variance)
+        with pytest.raises(ValueError, match=r"one shape; they have \(3, 2\) and \(3, 1\)"):
+            decoder(x, x[:, :1], 1.0)

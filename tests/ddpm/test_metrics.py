@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -117,6 +118,20 @@ def test_pairwise_distances_are_their_definitions(monkeypatch):
 
     exact = mean(x, x) + mean(y, y) - 2 * mean(x, y)
     assert metrics.kernel_distance(x, y).value == pytest.approx(exact, rel=1e-12)
+
+    def parts(a, b):
+        """Means over either's points of (p.q / 3 + 1)^3 without p = q, and the variance they leave (Hoeffding)."""
+        k = (a @ b.T / 3 + 1) ** 3
+        keep = ~np.eye(len(a), dtype=bool) if a is b else np.ones(k.shape, dtype=bool)
+        rows, columns = (k * keep).sum(1) / keep.sum(1), (k * keep).sum(0) / keep.sum(0)
+        left = (k**2)[keep].mean() - (rows**2).mean() - (columns**2).mean() + k[keep].mean() ** 2
+        return rows, columns, max(left, 0)
+
+    (r_x, _, n_x), (r_y, _, n_y), (r_xy, r_yx, n_xy) = parts(x, x), parts(y, y), parts(x, y)
+    first = 4 * np.var(r_x - r_xy, ddof=1) / 7 + 4 * np.var(r_y - r_yx, ddof=1) / 5
+    second = 2 * n_x / (7 * 6) + 2 * n_y / (5 * 4) + 4 * n_xy / (7 * 5)
+    variance = max(first - 2 * second, 0) + second
+    assert metrics.kernel_distance(x, y).error == pytest.approx(variance**0.5, rel=1e-9)
     images = torch.from_numpy(rng.uniform(-1, 1, (6, 1, 32, 32)))
     others = torch.from_numpy(rng.uniform(-1, 1, (4, 1, 32, 32)))
     distance = torch.cdist(torch.cat([images, others]).flatten(1), torch.cat([images, others]).flatten(1)).numpy()
@@ -435,6 +450,26 @@ def test_evaluate(digits, judge, evaluation):
     assert metrics.summary(again) == metrics.summary(evaluation)
 
 
+def test_evaluate_in_any_order(digits, judge, monkeypatch):
+    """Real images of which the first are zeros and ones: what is taken of them is taken at random."""
+    monkeypatch.setattr(metrics, "ENERGY_IMAGES", 150)
+    x, digit = digits
+    real = x[200:1200][digit[200:1200].argsort()]
+    found = ddpm.evaluate(x[:150][digit[:150].argsort()], real, x[1200:1500], classifier=judge)
+    assert found.neighbours.precision.value > 0.85
+    assert found.neighbours.recall.value > 0.85
+    assert abs(found.energy.value) < 4 * found.energy.error
+
+
+def test_few_digits_are_too_few(digits, judge):
+    """A fifth of 100 is no sample in 128 dimensions, and takes the extrapolation below 0; a fifth of 500 is."""
+    values = metrics.features(digits[0][:4500], judge).values
+    values /= math.sqrt((values**2).mean())
+    for n, low, high in ((100, -1.6, -0.6), (500, -0.3, 0.3)):
+        found = [metrics.frechet_extrapolated(values[i : i + n], values[2500:], rng=0).value for i in range(0, 2500, n)]
+        assert low < np.mean(found) < high
+
+
 def test_neighbours_of_equally_many(digits, judge):
     """With more real images than samples coverage would fall to about 0.6, for no fault of the samples."""
     x = digits[0]
@@ -469,7 +504,7 @@ def test_numbers_stand_with_their_errors(number, text):
     assert metrics._text(number) == text
 
 
-X, P = torch.zeros(120, 1, 32, 32), np.zeros((120, 4))
+X, P = -torch.ones(120, 1, 32, 32), np.zeros((120, 4))
 NAN = torch.full_like(X, math.nan)
 
 
@@ -488,11 +523,20 @@ NAN = torch.full_like(X, math.nan)
         (lambda: metrics.frechet_extrapolated(P, P[:99]), ValueError, r"at least 100; .*\(120, 4\) and \(99, 4\)"),
         (lambda: metrics.frechet_extrapolated(P, P[:, :3]), ValueError, "shapes"),
         (lambda: metrics.frechet_extrapolated(P, P + np.nan), ValueError, "finite"),
+        (
+            lambda: metrics.evaluate(X + 1, X, X),
+            ValueError,
+            r"images must have pixels in \[-1, 1\].* 0 to 0, 0% of them",
+        ),
+        (lambda: metrics.evaluate(X, X, 255 * (X + 2)), ValueError, "training must have pixels"),
+        (lambda: metrics.evaluate(X, 20 * X, X), ValueError, "reference must have pixels .* outside by more than 0.5"),
+        (lambda: metrics.features(X, batch_size=0), ValueError, "batch_size must be at least 1; it is 0"),
+        (lambda: metrics.frechet_extrapolated(P, P, n_repeats=2.5), TypeError, "n_repeats must be an integer"),
         (lambda: metrics.frechet_extrapolated(P, P, n_repeats=0), ValueError, "n_repeats must be at least 1"),
         (lambda: metrics.frechet_distance([0], [[1]], [0, 1], [[1]]), ValueError, r"\(1,\), \(1, 1\), \(2,\)"),
         (lambda: metrics.frechet_distance([0], [[math.inf]], [0], [[1]]), ValueError, "finite"),
         (lambda: metrics.kernel_distance(P, P[:1]), ValueError, "at least 2"),
-        (lambda: metrics.precision_recall_density_coverage(P, P, k=60), ValueError, r"1\.\.59 .* it is 60"),
+        (lambda: metrics.precision_recall_density_coverage(P, P, k=60), ValueError, r"k must lie in 1\.\.59; it is 60"),
         (lambda: metrics.precision_recall_density_coverage(P, P, k=0), ValueError, "it is 0"),
         (lambda: metrics.class_balance([10], [1]), ValueError, r"digits must lie in 0\.\.9; they range from 10"),
         (lambda: metrics.class_balance([1], []), ValueError, "reference must be integers"),
@@ -515,7 +559,7 @@ def small_mnist(monkeypatch):
     """The sample in place of the complete files."""
     images, labels = load_mnist("sample")
     order = np.random.default_rng(0).permutation(len(images))
-    parts = {"test": order[:300], "train": order[300:800], "sample": order[:800]}
+    parts = {"test": order[:300], "train": np.sort(order[300:800]), "sample": order[:800]}  # by digit, as the sample is
     monkeypatch.setattr(
         data, "load_mnist", lambda split, directory=None: Mnist(images[parts[split]], labels[parts[split]])
     )
@@ -526,13 +570,16 @@ def test_command_with_a_file(small_mnist, tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", small_mnist.numpy())
     done = run(tmp_path / "x.npy", "--json", tmp_path / "e.json", "--seed", 2)
     assert done.exit_code == 0, done.output
-    assert "120 samples, and 120 real images" in done.output
+    assert re.search(r"120 samples \(file .*x\.npy, seed 2\), and 120 real\s+images", done.output)
     assert done.output.count("\nreal images") == 5
     found = json.loads((tmp_path / "e.json").read_text())
+    assert found["made"] == {"file": str(tmp_path / "x.npy"), "seed": 2}
+    assert {"device", "torch", "diffmath", "commit", "date"} < set(found)
     assert found["samples"]["n_training"] == 500
     assert found["real images"]["n_training"] == 380  # none of them is sought among itself
     assert found["real images"]["memorisation"]["copies"]["value"] == 0
     assert found["samples"]["memorisation"]["median"]["value"] > 0.9
+    assert found["real images"]["balance"]["distance"]["value"] < 0.25  # of any digit: 120 of 500, which are in order
 
     (tmp_path / "text.npy").write_text("no array")
     with monkeypatch.context() as patch:
@@ -542,7 +589,12 @@ def test_command_with_a_file(small_mnist, tmp_path, monkeypatch):
         assert done.exit_code == 2
         assert "cannot be written" in done.output
     assert run(tmp_path / "text.npy").exit_code == 2
-    assert run(tmp_path / "x.npy", "--checkpoint", "compact").exit_code == 2
+    for option in (("--checkpoint", "compact"), ("-n", 200), ("--start", "matched")):
+        done = run(tmp_path / "x.npy", *option)
+        assert done.exit_code == 2
+        assert "of no use with samples from a file" in done.output
+    np.save(tmp_path / "grey.npy", (127.5 * (small_mnist.numpy() + 1)).astype(np.uint8))
+    assert "images must be a floating tensor; it is torch.uint8" in str(run(tmp_path / "grey.npy").exception)
     np.save(tmp_path / "few.npy", small_mnist.numpy()[:50])
     done = run(tmp_path / "few.npy")
     assert isinstance(done.exception, ValueError)
@@ -565,6 +617,6 @@ def test_command_with_a_network(small_mnist, monkeypatch):
     mean = 0.0797 * to_tensor(data.load_mnist("sample").images).mean().item()
     assert x_T.mean().item() == pytest.approx(mean, abs=5 / (110 * 1024) ** 0.5)
     assert abs(mean) > 10 / (110 * 1024) ** 0.5
-    assert "110 samples" in done.output
+    assert "110 samples (network compact, method ddim, steps 7, start matched, seed 5)" in done.output
     assert run("-n", 110, "--start", "noise").exit_code == 0
     assert asked["x_T"] is None

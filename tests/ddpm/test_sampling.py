@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffmath.ddpm import UNet, denoisers, sample
+from diffmath.ddpm.samplers import SAMPLERS
 from diffmath.schedule import VarianceSchedule
 from tests import laws
 
@@ -306,8 +307,28 @@ def test_bad_arguments():
         sample(denoiser, PAPER, np.zeros((1, 1)))
     with pytest.raises(ValueError, match=r"N >= 1"):
         sample(denoiser, PAPER, torch.zeros((0, 1)))
+    for bad, error, said in (([2.5], TypeError, "must be an integer; it is 2.5"), ([-1], ValueError, "at least 0")):
+        with pytest.raises(error, match=f"each time of trajectory must be {said}" if error is ValueError else said):
+            sample(denoiser, PAPER, n_steps=1, trajectory=bad)
+    with pytest.raises(TypeError, match="each of times must be an integer; it is 2.5"):
+        sample(denoiser, PAPER, times=[2.5])
     with pytest.raises(ValueError, match=r"the model must return the shape \(1, 2\); it gave \(1, 1\)"):
         sample(lambda x, t: x[:, :1], PAPER, torch.zeros((1, 2)))
+
+
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_schedules_that_leave_nothing(method):
+    """Steps that no precision could take: too much of a jump, or all the way from an image that is not there."""
+    steep, none = VarianceSchedule.linear(500, 1e-4, 0.9), VarianceSchedule.linear(2000, 1e-4, 0.9)
+    for schedule, n_steps, dtype in ((none, 20, torch.float32), (none, 20, torch.float64), (steep, 20, torch.float32)):
+        with pytest.raises(ValueError, match=r"sqrt\(alpha_t\|s\) must be at least .* take more steps, or a schedule"):
+            sample(gaussian_denoiser(schedule, 0.0, 1.0), schedule, torch.zeros(2, 1, dtype=dtype), 2, n_steps, method)
+    x = torch.ones(2, 1, dtype=torch.float64)
+    if method == "dpmsolver++2m":
+        with pytest.raises(ValueError, match="from t = 500 to 0 it is"):
+            sample(gaussian_denoiser(steep, 0.0, 1.0), steep, x, method=method)
+    else:  # small steps from an image of 1e-81 are fine
+        assert 0.1 < sample(gaussian_denoiser(steep, 0.0, 1.0), steep, x, method=method).abs().max() < 10
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -126,11 +126,13 @@ def test_moments():
 
 def test_bad_arguments():
     vector, square = torch.zeros(3), torch.eye(3)
-    for n in (0, -1, True):
-        with pytest.raises(ValueError, match="n_samples must be an integer, at least 1"):
+    with pytest.raises(ValueError, match="n_samples must be at least 1; it is 0"):
+        matched_start(PAPER, 0, 0.0, 1.0)
+    for n in (2.5, True, np.array([3, 4])):
+        with pytest.raises(TypeError, match="n_samples must be an integer"):
             matched_start(PAPER, n, 0.0, 1.0)
-    with pytest.raises(TypeError):
-        matched_start(PAPER, 2.5, 0.0, 1.0)
+        with pytest.raises(TypeError, match="t must be an integer"):
+            matched_start(PAPER, 2, 0.0, 1.0, t=n)
     for both in ({}, {"variance": 1.0, "covariance": square}):
         with pytest.raises(ValueError, match="give a variance or a covariance"):
             matched_start(PAPER, 2, vector, **both)
@@ -140,7 +142,7 @@ def test_bad_arguments():
         matched_start(PAPER, 2, torch.zeros(2, 2), covariance=square)
     with pytest.raises(ValueError, match="positive semidefinite"):
         matched_start(PAPER, 2, vector, covariance=-square)
-    with pytest.raises(ValueError, match="variance must be finite and at least 0"):
+    with pytest.raises(ValueError, match="variance must be finite and at least 0; -1 came"):
         matched_start(PAPER, 2, vector, -1.0)
     for t in (0, 501):
         with pytest.raises(ValueError, match=r"t must lie in 1\.\.500"):
