@@ -83,9 +83,12 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do not begin.")] = False,
 ) -> None:
     """Train the network by Algorithm 1. Ctrl-C saves first; --resume goes on; torchrun spreads it over devices."""
+    from contextlib import nullcontext
+
     import torch
 
     from diffmath import ddpm
+    from diffmath._files import held
     from diffmath.data import load_mnist, to_tensor
     from diffmath.schedule import VarianceSchedule
 
@@ -101,9 +104,11 @@ def train(
     schedule = VarianceSchedule.linear(noise_levels)
     n_steps = max(1, round(epochs * len(images) / batch_size))
     options: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate, "compile": compile}
-    with ddpm.joined(device) as place:
+    with ddpm.joined(device) as place, held(out) if _is_first() and not dry_run else nullcontext():
         if dry_run:
-            _say_cost(ddpm.training_cost(model, schedule, images, device=place, **options), n_steps * batch_size)
+            cost = ddpm.training_cost(model, schedule, images, device=place, **options)
+            if _is_first():
+                _say_cost(cost, n_steps * batch_size)
             return
         try:
             ddpm.train(
@@ -132,7 +137,7 @@ def _say_cost(cost: Any, n_images: int) -> None:
     for name, value in (
         ("parameters", f"{cost.parameters:,}"),
         ("an image forwards", f"{cost.flop_per_image / 3e9:.2f} GFLOP; in training {cost.flop_per_image / 1e9:.2f}"),
-        ("memory", f"{cost.memory / 2**30:.2f} GiB"),
+        ("memory, at least", f"{cost.memory / 2**30:.2f} GiB"),
         ("measured here", f"{cost.images_per_second:.1f} images/s after {cost.warm_up_seconds:.1f} s of warm-up"),
         (f"{n_images:,} images", f"{seconds / 3600:.2f} hours" if seconds > 3600 else f"{seconds / 60:.1f} minutes"),
     ):
@@ -170,6 +175,7 @@ def sample(
 
     if out.suffix not in (".png", ".npy"):
         raise typer.BadParameter(f"the ending must be .png or .npy; it is {out.suffix!r}", param_hint="--out")
+    _require_writable(out, "--out")
     with ddpm.joined(device) as place:
         trained = ddpm.load_checkpoint(checkpoint, device=place)
         generator = torch.Generator().manual_seed(seed)
@@ -187,9 +193,8 @@ def sample(
             distributed=True,
             progress=True,
         )
-    if os.environ.get("RANK", "0") != "0":
+    if not _is_first():
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
     array = images.cpu().numpy()
     with replacing(out) as temporary:
         if out.suffix == ".npy":
@@ -401,6 +406,11 @@ def evaluate(
             temporary.write_text(dumps(report, indent=2, allow_nan=False) + "\n")
 
 
+def _is_first() -> bool:
+    """Whether this is the one of torchrun's processes that writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _start(start: Start, trained: Any, n_samples: int, generator: Any) -> Any:
     """x_T, or None for that of Algorithm 2. MNIST's law is that of the 5,000 images that need no network."""
     from diffmath.data import load_mnist, to_tensor
@@ -469,5 +479,12 @@ if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(prog_name="python -m diffmath")
-    except (ValueError, TypeError, OSError, RuntimeError, OverflowError) as error:  # what the API raises for bad input
+    except (
+        ValueError,
+        TypeError,
+        OSError,
+        RuntimeError,
+        OverflowError,
+        ImportError,
+    ) as error:  # what the API raises for bad input
         sys.exit(f"error: {error}")

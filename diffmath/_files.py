@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "sweep"]
+__all__ = ["held", "replacing", "sweep"]
 
 
 @contextmanager
@@ -33,3 +33,31 @@ def sweep(path: str | os.PathLike[str]) -> None:
     path = Path(path)
     for left in path.parent.glob(f".{path.name}.*"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def held(directory: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep a directory for one process at a time, until it ends, however it does.
+
+    Raises
+    ------
+    FileExistsError
+        If another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # pragma: no cover (Windows has no such lock)
+        yield
+        return
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FileExistsError(f"another process works in {directory}: use another directory") from None
+        except OSError:  # pragma: no cover (a file system without locks)
+            pass
+        yield
+    finally:
+        os.close(descriptor)

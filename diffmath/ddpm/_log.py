@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,17 +55,22 @@ class Log:
         Entries beyond it are dropped: they will be made again.
     tensorboard : bool
         Whether to write TensorBoard's events too.
+    go_on : bool
+        Whether there may be a log already.
 
     Raises
     ------
     FileExistsError
-        If ``log.csv`` is no log of such a run.
+        If there is one and must not, or it is no log of such a run.
     ModuleNotFoundError
         If TensorBoard is wanted and not installed.
     """
 
-    def __init__(self, directory: Path, levels: list[str], step: int, tensorboard: bool) -> None:
-        self.directory, self.path = directory, directory / "log.csv"
+    NAME, SHEETS = "log.csv", "samples-*"
+
+    def __init__(self, directory: Path, levels: list[str], step: int, tensorboard: bool, go_on: bool) -> None:
+        self.directory, self.path = directory, directory / self.NAME
+        self._events: Any = _events(directory, step) if tensorboard else None
         self.columns = ["step", "images", "epoch", "loss", "learning_rate", "gradient_norm", "images_per_second"]
         self.columns += [f"loss_t{name}" for name in levels]
         rows: list[list[str]] = []
@@ -73,10 +79,11 @@ class Log:
                 header, *rows = list(csv.reader(file)) or [[]]
             if header != self.columns:
                 raise FileExistsError(f"{self.path} exists and is no log of such a training: use another directory")
+            if rows and not go_on:
+                raise FileExistsError(f"{self.path} exists: resume its run, or train in another directory")
             rows = [row for row in rows if len(row) == len(header) and row[0].isdigit() and int(row[0]) <= step]
         with replacing(self.path) as temporary, open(temporary, "w", newline="") as file:
             csv.writer(file).writerows([self.columns, *rows])
-        self._events: Any = _events(directory, step) if tensorboard else None
 
     def write(self, entry: Mapping[str, float]) -> None:
         """Append a line, from the columns' values; steps, images and loss are exact, the others are rounded."""
@@ -87,6 +94,11 @@ class Log:
             for column in self.columns[2:]:
                 self._events.add_scalar(column, entry[column], int(entry["step"]))
             self._events.flush()
+
+    def sync(self) -> None:
+        """What was written is on the disk from here on."""
+        with open(self.path, "rb+") as file:
+            os.fsync(file.fileno())
 
     def show(self, images: Tensor, step: int) -> None:
         """Write a sheet of samples, shape (N, 1, H, W), as ``samples-<step>.png``."""

@@ -31,8 +31,8 @@ class Processes:
         if together and dist.is_available() and dist.is_initialized():
             self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.first = self.rank == 0
-        # What the processes agree on lies in main memory, so that no step waits for a GPU.
-        self._talk = dist.new_group(backend="gloo") if self.size > 1 else None
+        # What the processes agree on lies in main memory, so that no step waits for a GPU. None is the group of all.
+        self._talk = dist.new_group(backend="gloo") if self.size > 1 and dist.get_backend() != "gloo" else None
 
     def share(self, n: int) -> slice:
         """Which of n items are this process's: nearly as many for each."""

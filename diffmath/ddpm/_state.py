@@ -53,6 +53,7 @@ class State:
         self.loaded: tuple[int, dict[str, Any]] | None = None
         self.step, self.seconds = 0, 0.0
         self.losses: list[tuple[int, float]] = []
+        self._config = getattr(model, "config", None)
         device = next(model.parameters()).device
         self.levels = NoiseLevels(schedule.n_steps, device)
         self._lost = torch.full((), NEVER, device=device)  # the first step whose loss is not finite
@@ -73,9 +74,12 @@ class State:
         return total, dict(zip(self.levels.names, each, strict=True))
 
     def check(self, path: Path | None) -> None:
-        """Raise TrainingDivergedError unless the loss and all weights are finite."""
+        """Raise TrainingDivergedError unless the loss, all weights and Adam's moments are finite."""
         self._check_finite("the loss", self.processes.sum(self.levels.sums.clone()).sum(), path)
-        self._check_finite("the norm of the weights", nn.utils.get_total_norm(list(self.model.parameters())), path)
+        slots = [slot for each in self.optimizer.state.values() for slot in each.values()]
+        for name, tensors in (("weight", list(self.model.parameters())), ("moment of Adam", slots)):
+            largest = nn.utils.get_total_norm(tensors, norm_type=torch.inf)
+            self._check_finite(f"the largest {name}", largest, path)
 
     def _check_finite(self, name: str, value: Tensor, path: Path | None) -> None:
         if not torch.isfinite(value):
@@ -105,7 +109,7 @@ class State:
             "images_seen": n_images,
             "settings": self.settings,
             "losses": self.losses,
-            "seconds": round(self.seconds, 1),
+            "seconds": round(self.seconds, 6),
         }
 
     def save(self, path: Path) -> None:
@@ -137,8 +141,8 @@ class State:
         try:
             before = record.get("settings", {})
             changed = [f"{k} = {before.get(k)!r}, now {v!r}" for k, v in self.settings.items() if before.get(k) != v]
-            if header["architecture"]["config"] != getattr(self.model, "config", None):
-                raise ValueError(f"its network is {header['architecture']['config']}")
+            if header["architecture"]["config"] != self._config:
+                raise ValueError(f"its network is {header['architecture']['config']}, not {self._config}")
             for name, tensor in _part(tensors, "training.optimizer.").items():
                 i, slot = name.split(".")
                 slots.setdefault(int(i), {})[slot] = tensor

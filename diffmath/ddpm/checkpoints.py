@@ -94,7 +94,9 @@ def load_checkpoint(
         weights = {name.removeprefix("model."): t.float() for name, t in tensors.items()}
         require_fit(weights, model)
         model.load_state_dict(weights, assign=True)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except KeyError as error:
+        raise CheckpointError(f"{path} does not hold the network that it announces: it has no {error}") from error
+    except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not hold the network that it announces: {error}") from error
     return Checkpoint(model.to(place).eval(), schedule, header["metadata"])
 
@@ -131,7 +133,7 @@ def save_checkpoint(
         If the model is no `UNet` (compiled or not), or JSON cannot hold the metadata.
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
-    if not isinstance(model, UNet):
+    if type(model) is not UNet:  # another class could compute something else from the same weights
         raise TypeError(f"only a UNet can be saved; the model is a {type(model).__name__}")
     weights = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
     for name, tensor in weights.items():
@@ -213,8 +215,10 @@ def _header(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> dict[s
     try:
         header = json.loads(metadata[FORMAT], parse_constant=_refuse)
         version, architecture = header["version"], header["architecture"]["name"]
-        header["architecture"]["config"], header["metadata"]
-    except (ValueError, KeyError, TypeError) as error:
+        header["architecture"]["config"]
+        if not isinstance(header["metadata"], dict):
+            raise TypeError(f"its metadata are a {type(header['metadata']).__name__}, not a dict")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} has a damaged header: {error!r}") from error
     if version != VERSION:
         raise CheckpointError(f"{path} has format version {version}; this version of diffmath reads {VERSION}")

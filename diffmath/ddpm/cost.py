@@ -72,7 +72,7 @@ def training_cost(
     images: Tensor,
     *,
     batch_size: int = 128,
-    n_steps: int = 3,
+    n_steps: int | None = None,
     device: str | torch.device | None = None,
     autocast: bool = True,
     **options: Any,
@@ -85,8 +85,8 @@ def training_cost(
         As for `diffmath.ddpm.train`.
     batch_size, device, autocast
         Likewise.
-    n_steps : int
-        Steps to measure after the first.
+    n_steps : int, optional
+        Steps to measure after the first; 3 on a CPU and 50 elsewhere unless given.
     **options
         Further arguments for `train`, such as ``compile``.
 
@@ -108,17 +108,26 @@ def training_cost(
         memory = 0
     else:
         memory = _kept(model, images, batch_size, autocast_dtype(place) if autocast else None)
+    n_steps = n_steps or (3 if place.type == "cpu" else 50)
     settings = {"batch_size": batch_size, "device": place, "autocast": autocast, "progress": False, **options}
     record = train(model, schedule, images, 1 + n_steps, **settings).metadata
     if place.type == "cuda":  # pragma: no cover (needs a GPU)
         memory = torch.cuda.max_memory_allocated(place)
     warm_up = record["warm_up_seconds"]
-    rate = n_steps * batch_size / max(record["seconds"] - warm_up, 1e-3)
+    rate = n_steps * batch_size / max(record["seconds"] - warm_up, 1e-6)
     return TrainingCost(parameters, flop, memory, warm_up, rate)
 
 
 def _kept(model: nn.Module, images: Tensor, batch_size: int, dtype: torch.dtype | None) -> int:
     """Bytes of what a step of training must keep at once."""
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    few, more = (_kept_for_backward(model, images, n, dtype) for n in (2, 4))  # some of it for any number of images
+    activations = few + (more - few) // 2 * (batch_size - 2)
+    return 5 * weights + images.numel() * images.element_size() + activations
+
+
+def _kept_for_backward(model: nn.Module, images: Tensor, n: int, dtype: torch.dtype | None) -> int:
+    """Bytes that the forward pass of n images keeps, but for the weights themselves."""
     kept: dict[int, int] = {}  # by address, as a tensor may be kept by several operations
 
     def note(tensor: Tensor) -> Tensor:
@@ -126,15 +135,13 @@ def _kept(model: nn.Module, images: Tensor, batch_size: int, dtype: torch.dtype 
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
     device = next(model.parameters()).device
-    x = images[torch.arange(min(batch_size, 8)) % len(images)].to(next(model.parameters()))
-    t = torch.ones(len(x), dtype=torch.int64, device=device)
+    x = images[torch.arange(n) % len(images)].to(next(model.parameters()))
+    t = torch.ones(n, dtype=torch.int64, device=device)
     with (
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         torch.autocast(device.type, dtype, enabled=dtype is not None),
     ):
         model(x, t)
     own = {p.data_ptr() for p in model.parameters()}
-    activations = sum(size for address, size in kept.items() if address not in own)
-    return 5 * weights + images.numel() * images.element_size() + activations * batch_size // len(x)
+    return sum(size for address, size in kept.items() if address not in own)

@@ -113,7 +113,8 @@ def sample(
         steps, the others n times.
     generator : torch.Generator, optional
         The source of all noise; noise is drawn on its device for all N samples at once, so that neither the batch
-        size nor the model's device changes it. A fresh, randomly seeded generator unless given.
+        size nor the model's device changes it. A fresh, randomly seeded generator on the device that computes unless
+        given.
     trajectory : sequence of int, optional
         Times, among those of the steps (T and 0 included), at which to return the states too.
     times : sequence of int, optional
@@ -169,7 +170,7 @@ def sample(
         device = weight.device if weight is not None else x_T.device if isinstance(x_T, Tensor) else "cpu"
     place = choose_device(device)
     processes = Processes(distributed)
-    generator = generator or _fresh_generator(processes)
+    generator = generator or _fresh_generator(processes, place)
     x, dtype = _start(x_T, n_samples, getattr(model, "image_shape", DEFAULT_SHAPE), generator, place)
     _require_digits(schedule, path, method, x.dtype)
     network = _compiled(model, place) if compile else model
@@ -183,6 +184,8 @@ def sample(
         return torch.randn(noise.shape, generator=generator, out=noise)[own].to(x.device)
 
     def predict(x: Tensor, t: int, out: Tensor) -> None:
+        if len(x) == 0:  # more processes than samples
+            return
         for part, result in zip(x.split(batch_size), out.split(batch_size), strict=True):
             fed = part.to(part.dtype if weight is None else weight.dtype, copy=True)  # the model's own
             with torch.autocast(place.type, precision, enabled=precision is not None):
@@ -253,8 +256,8 @@ def _start(
     return x_T.to(device, torch.promote_types(x_T.dtype, torch.float32)), x_T.dtype
 
 
-def _fresh_generator(processes: Processes) -> torch.Generator:
-    generator = torch.Generator()
+def _fresh_generator(processes: Processes, device: torch.device) -> torch.Generator:
+    generator = torch.Generator(device)
     return generator.manual_seed(processes.largest(generator.seed() >> 1))  # one for all processes
 
 

@@ -125,7 +125,8 @@ def train(
         ``n_steps`` may grow. On a CPU, with the same precision, compilation, number of threads and version of torch,
         the result is bit for bit that of uninterrupted training.
     checkpoint_minutes : float
-        Minutes between checkpoints. Ctrl-C and SIGTERM save one, then raise KeyboardInterrupt.
+        Minutes between checkpoints. Ctrl-C and SIGTERM save one, then raise KeyboardInterrupt; a second Ctrl-C does at
+        once, with one process.
     sample_minutes : float, optional
         Minutes between sheets of 16 samples of the averaged network, in 50 steps or all if those are fewer; none
         unless given.
@@ -147,11 +148,13 @@ def train(
     ------
     ValueError
         If an argument is out of range, the images are not finite, a resumed run had other settings, it is already
-        beyond ``n_steps``, or the minibatch cannot be divided among the processes.
+        beyond ``n_steps``, the minibatch cannot be divided among the processes, or these do not all see the same
+        checkpoint.
     TypeError
         If a count or the seed is no integer, or the model for a directory is no `UNet`.
     FileExistsError
-        If the directory holds a run and ``resume`` is false, or weights or a log that are not those of its run.
+        If the directory holds a run, or its log, and ``resume`` is false, or weights or a log that are not those of its
+        run.
     ModuleNotFoundError
         If TensorBoard is wanted and not installed.
     CheckpointError
@@ -161,14 +164,11 @@ def train(
     KeyboardInterrupt
         After Ctrl-C or SIGTERM, with the state saved if there is a directory.
     """
-    for name, count, least in (
-        ("n_steps", n_steps, 1),
-        ("batch_size", batch_size, 1),
-        ("log_every", log_every, 1),
-        ("seed", seed, 0),
-    ):
-        require_count(name, count, least)
+    n_steps, batch_size = require_count("n_steps", n_steps), require_count("batch_size", batch_size)
+    log_every, seed = require_count("log_every", log_every), require_count("seed", seed, 0)
     _check(model, images, learning_rate, betas, average_decay, checkpoint_minutes, sample_minutes, directory)
+    if directory is None and (resume or tensorboard or sample_minutes is not None):
+        raise ValueError("resume, tensorboard and sample_minutes need a directory; none was given")
     processes = Processes()
     if batch_size % processes.size:
         raise ValueError(f"batch_size must be a multiple of the {processes.size} processes; it is {batch_size}")
@@ -178,11 +178,11 @@ def train(
     dtype = autocast_dtype(place) if autocast else None
     settings = {
         "schedule": hashlib.sha256(schedule.beta.tobytes()).hexdigest()[:16],
-        "images": hashlib.sha256(images.cpu().numpy().tobytes()).hexdigest()[:16],
+        "images": hashlib.sha256(images.cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()[:16],
         "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "betas": list(betas),
-        "average_decay": average_decay,
+        "learning_rate": float(learning_rate),
+        "betas": [float(beta) for beta in betas],
+        "average_decay": float(average_decay),
         "seed": seed,
         "log_every": log_every,
     }
@@ -214,10 +214,15 @@ def train(
                 raise ValueError(
                     f"{path} is at step {state.step} already; n_steps must be at least that, it is {n_steps}"
                 )
-        processes.wait()  # until all have looked
+        if processes.largest(state.step) != -processes.largest(-state.step):  # this also waits until all have looked
+            raise ValueError(
+                f"all processes must go on from the same checkpoint; {path} is at step {state.step} for process "
+                f"{processes.rank}, and not for another: the directory must be one that all of them share"
+            )
         if processes.first:
-            sweep(path)
-            log = Log(path.parent, state.levels.names, state.step, tensorboard)
+            for name in (CHECKPOINT, WEIGHTS, Log.NAME, Log.SHEETS):
+                sweep(path.with_name(name))
+            log = Log(path.parent, state.levels.names, state.step, tensorboard, go_on=resume)
 
     predict: Callable[..., Tensor] = DistributedDataParallel(model) if processes.size > 1 else model
     predict = torch.compile(predict) if compile else predict
@@ -235,7 +240,7 @@ def train(
     clock = time.monotonic
     began = seen_at = saved_at = shown_at = logged_at = clock()
     first_step = logged_step = state.step
-    with bar, _deferred_interrupts(enabled=path is not None) as interrupted:
+    with bar, _deferred_interrupts(path is not None, impatient=processes.size == 1) as interrupted:
         while state.step < n_steps:
             x_0, eps, t = batches(state.step)
             x_t = batches.add_noise(x_0, eps, t)
@@ -251,7 +256,7 @@ def train(
 
             if state.step == first_step + 1:  # compilation, and the device's own preparations
                 _finish(place)
-                origin["warm_up_seconds"] = round(clock() - began, 3)
+                origin["warm_up_seconds"] = round(clock() - began, 6)
                 logged_step, logged_at = state.step, clock()
             now = clock()
             state.seconds, seen_at = state.seconds + now - seen_at, now
@@ -280,9 +285,10 @@ def train(
                 processes.first and sample_minutes is not None and now - shown_at >= 60 * sample_minutes,
             )
             if stop or save:
-                state.save(path)
+                _save(state, path, log)
                 saved_at = now
             if stop:
+                processes.wait()  # a process that ends has the others killed: not while the first is writing
                 raise KeyboardInterrupt(f"saved after step {state.step} in {path}")
             if show and log is not None:
                 log.show(_samples(average.module, schedule), state.step)
@@ -292,7 +298,7 @@ def train(
         state.check(path)
         state.seconds += clock() - seen_at
         if path is not None and not state.is_as_loaded:
-            state.save(path)
+            _save(state, path, log)
         if state.step % log_every:
             state.take_loss(path)
     averaged = average.module.eval()
@@ -303,6 +309,13 @@ def train(
         log.close()
     processes.wait()  # until the files are there
     return TrainingResult(averaged, state.losses, record)
+
+
+def _save(state: State, path: Path, log: Log | None) -> None:
+    """The log first: after a power cut it may hold more than the checkpoint, not less."""
+    if log is not None:
+        log.sync()
+    state.save(path)
 
 
 def _samples(model: nn.Module, schedule: VarianceSchedule) -> Tensor:
@@ -395,20 +408,26 @@ def _check(
     if not torch.isfinite(images).all():
         i = int((~torch.isfinite(images.flatten(1))).any(1).int().argmax())
         raise ValueError(f"images must be finite; images[{i}] is not")
-    if directory is not None and not isinstance(model, UNet):
+    if directory is not None and type(model) is not UNet:
         raise TypeError(f"only a UNet can be saved in a directory; the model is a {type(model).__name__}")
+    if sample_minutes is not None and images.shape[1] != 1:
+        raise ValueError(f"sheets of samples need images of 1 channel; they have {images.shape[1]}")
 
 
 @contextmanager
-def _deferred_interrupts(enabled: bool) -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM set an event, so that a step is finished first; a second Ctrl-C interrupts at once."""
+def _deferred_interrupts(enabled: bool, impatient: bool) -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM set an event, so that a step is finished first.
+
+    A second Ctrl-C interrupts at once if `impatient`. Not so among several processes, which get the same one from the
+    terminal and from torchrun; nor a second SIGTERM, as schedulers send it to whole groups.
+    """
     event = threading.Event()
     if not enabled or threading.current_thread() is not threading.main_thread():
         yield event
         return
 
     def note(number: int, frame: object) -> None:
-        if event.is_set():
+        if impatient and number == signal.SIGINT and event.is_set():
             raise KeyboardInterrupt
         event.set()
 

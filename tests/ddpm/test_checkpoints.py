@@ -157,6 +157,14 @@ def test_other_files(saved, tmp_path):
         tensors = load_file(path)
         tensors["schedule.beta"][3] = 2
         load_checkpoint(rewritten(path, tmp_path / "e", tensors))
+    with pytest.raises(CheckpointError, match=r"that it announces: it has no 'schedule.beta'"):
+        del tensors["schedule.beta"]
+        load_checkpoint(rewritten(path, tmp_path / "h", tensors))
+    with pytest.raises(CheckpointError, match="damaged header: .*its metadata are a str, not a dict"):
+        load_checkpoint(rewritten(path, tmp_path / "i", metadata="hello"))
+    save_file({"a": torch.zeros(1)}, tmp_path / "deep", metadata={"diffmath.checkpoint": "[" * 100_000})
+    with pytest.raises(CheckpointError, match="damaged header: RecursionError"):
+        load_checkpoint(tmp_path / "deep")
 
 
 def test_refuses_weights_that_are_not_finite(saved, tmp_path):

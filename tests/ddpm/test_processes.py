@@ -127,28 +127,82 @@ def test_sampling_on_two(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def divided_by_two():
+def one_sample():
+    """The process without one is not asked, and gets it all the same."""
+    exact = gaussian_denoiser(SCHEDULE, 0.3, 0.25)
+    x = sample(lambda x, t: exact(x, t.clamp(int(t[0]))), SCHEDULE, n_samples=1, distributed=True)
+    assert x.shape == (1, 1, 32, 32)
+
+
+def test_more_processes_than_samples(tmp_path):
+    assert on_two(tmp_path, one_sample) == [0, 0]
+
+
+def divided_by_two(directory):
     with pytest.raises(ValueError, match="batch_size must be a multiple of the 2 processes; it is 3"):
-        run(1, None, batch_size=3)
+        run(1, directory, batch_size=3)
 
 
 def test_batches_that_cannot_be_divided(tmp_path):
-    assert on_two(tmp_path, divided_by_two) == [0, 0]
+    assert on_two(tmp_path, divided_by_two, tmp_path) == [0, 0]
+
+
+def on_own_disks(directory):
+    with pytest.raises(ValueError, match="must go on from the same checkpoint; .* is at step [02] for process"):
+        run(4, directory / str(dist.get_rank()))
+
+
+def test_processes_that_see_different_checkpoints(tmp_path):
+    """Two machines without a common disk, of which one has the checkpoint."""
+    run(2, tmp_path / "0")
+    before = (tmp_path / "0" / "checkpoint.safetensors").read_bytes()
+    assert on_two(tmp_path, on_own_disks, tmp_path) == [0, 0]
+    assert (tmp_path / "0" / "checkpoint.safetensors").read_bytes() == before
+
+
+def interrupted_while_saving(directory):
+    """Of two processes that a signal stops, none is done before the first has saved."""
+    fsync = os.fsync
+    os.fsync = lambda descriptor: (time.sleep(1), fsync(descriptor))
+    interrupted(directory)
+    assert load_checkpoint(directory / "checkpoint.safetensors").metadata["steps"] > 0
+
+
+def test_nobody_leaves_while_the_first_saves(tmp_path):
+    """Twice the same signal, as torchrun passes on what the terminal or a scheduler has sent to all already."""
+
+    def terminate(processes):
+        while not (tmp_path / "run" / "log.csv").exists() and processes[0].is_alive():
+            time.sleep(0.05)
+        time.sleep(1)
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+            for process in processes:
+                os.kill(process.pid, number)
+            time.sleep(0.3)
+
+    assert on_two(tmp_path, interrupted_while_saving, tmp_path / "run", during=terminate) == [0, 0]
 
 
 def test_torchrun(tmp_path):
-    """The command line under torchrun: one file, the samples of one process."""
-    command = ["-m", "diffmath", "sample", "-n", "3", "--n-steps", "2", "--device", "cpu", "--out"]
+    """The commands under torchrun: one checkpoint, with the losses of one process; one file, with its samples."""
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for prefix, name in (([], "one.npy"), (several, "two.npy")):
-        subprocess.run(
-            [sys.executable, *prefix, *command, str(tmp_path / name)],
-            check=True,
-            capture_output=True,
-            env=environment,
-            cwd=Path(__file__).parents[2],
-        )
+    shared = ["--device", "cpu", "--out"]
+    train = ["-m", "diffmath", "train", "--network", "compact", "--data", "sample", "--batch-size", "4", "--epochs"]
+    sample = ["-m", "diffmath", "sample", "-n", "3", "--n-steps", "2"]
+    for prefix, name in (([], "one"), (several, "two")):
+        for command in ([*train, "0.0016", *shared, tmp_path / name], [*sample, *shared, tmp_path / f"{name}.npy"]):
+            done = subprocess.run(
+                [sys.executable, *prefix, *map(str, command)],
+                check=True,
+                capture_output=True,
+                text=True,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                cwd=Path(__file__).parents[2],
+            )
+            assert done.stdout.count("\n") <= 1
+    one, two = (load_checkpoint(tmp_path / name / "model.safetensors").metadata for name in ("one", "two"))
+    assert (one["processes"], two["processes"], two["steps"]) == (1, 2, 2)
+    np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-2)  # in bfloat16, where that is quick
     one, two = np.load(tmp_path / "one.npy"), np.load(tmp_path / "two.npy")
     np.testing.assert_allclose(two, one, atol=1e-5)  # convolutions of batches of 3, and of 1 and 2
 

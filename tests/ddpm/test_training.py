@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from diffmath.__main__ import app
+from diffmath._files import held
 from diffmath.data import load_mnist, to_tensor
 from diffmath.ddpm import (
     CheckpointError,
@@ -176,6 +178,36 @@ def test_interrupt_saves_first(images, tmp_path, number):
     assert same(train(network(), SCHEDULE, images, 6, directory=tmp_path, resume=True, **QUICK).model, expected)
 
 
+@pytest.mark.parametrize(("second", "saved"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
+def test_impatience(images, tmp_path, second, saved):
+    """A scheduler may send SIGTERM twice, and the save goes on; a second Ctrl-C wants out at once."""
+
+    def strike(*_):
+        for number in (signal.SIGTERM, second):
+            os.kill(os.getpid(), number)
+
+    model = network()
+    model.register_forward_pre_hook(strike)
+    with pytest.raises(KeyboardInterrupt, match="^saved after step 1" if saved else "^$"):
+        train(model, SCHEDULE, images, 6, directory=tmp_path, **QUICK)
+    assert (tmp_path / "checkpoint.safetensors").exists() == saved
+
+
+def test_compiled(images, monkeypatch):
+    """What torch.compile returns is what is trained; the network's own weights are saved."""
+    calls = []
+
+    def compiled(model):
+        return lambda x, t: (calls.append(None), model(x, t))[1]
+
+    expected = train(network(), SCHEDULE, images, 3, **QUICK)
+    monkeypatch.setattr(torch, "compile", compiled)
+    result = train(network(), SCHEDULE, images, 3, compile=True, **QUICK)
+    assert len(calls) == 3
+    assert same(result.model, expected.model)
+    assert (result.metadata["compiled"], expected.metadata["compiled"]) == (True, False)
+
+
 def test_average(images):
     """The moving average of the weights after each step, with its warm-up, by hand."""
     history = []
@@ -233,9 +265,63 @@ def test_divergence_in_the_last_steps(images, tmp_path):
             train(model, SCHEDULE, images, 3, directory=directory, **QUICK | {"log_every": 10})
         model = network()
         model.conv_out.bias.register_hook(lambda gradient: gradient * float("nan"))
-        with pytest.raises(TrainingDivergedError, match="the norm of the weights was nan by step 1"):
+        with pytest.raises(TrainingDivergedError, match="the largest weight was nan by step 1"):
             train(model, SCHEDULE, images, 1, directory=directory, **QUICK)
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_checkpoints_that_could_not_be_resumed(images, tmp_path):
+    """A gradient whose square overflows spoils Adam, not the weights: no checkpoint is replaced by such a state."""
+    train(network(), SCHEDULE, images, 1, directory=tmp_path, **QUICK)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    model = network()
+    model.conv_out.bias.register_hook(lambda gradient: gradient * 0 + 1e25)
+    with pytest.raises(TrainingDivergedError, match="the largest moment of Adam was inf by step 2"):
+        train(model, SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_numbers_of_numpy(images, tmp_path):
+    """They are integers and floats too, and can be saved and resumed."""
+    numpy = {"batch_size": np.int64(4), "learning_rate": np.float32(0.5**10), "seed": np.int64(3)}
+    plain = {"batch_size": 4, "learning_rate": 0.5**10, "seed": 3}
+    train(network(), SCHEDULE, images, np.int64(1), directory=tmp_path, betas=np.array([0.9, 0.99]), **QUICK | numpy)
+    resumed = train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, betas=(0.9, 0.99), **QUICK | plain)
+    assert same(resumed.model, train(network(), SCHEDULE, images, 2, betas=(0.9, 0.99), **QUICK | plain).model)
+
+
+def test_half_precision(images):
+    """A network whose weights are bfloat16 is trained in it."""
+    model = train(network().bfloat16(), SCHEDULE, images, 2, **QUICK).model
+    assert next(model.parameters()).dtype == torch.bfloat16
+
+
+def test_leftovers(images, tmp_path):
+    """What writers that were killed left of any of the run's files goes; a log without a checkpoint is not emptied."""
+    train(network(), SCHEDULE, images, 2, directory=tmp_path, **QUICK)
+    for name in ("checkpoint.safetensors", "model.safetensors", "log.csv", "samples-0000010.png"):
+        (tmp_path / f".{name}.abc").mkdir()
+    train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)
+    names = ["checkpoint.safetensors", "log.csv", "model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for name in names[::2]:
+        (tmp_path / name).unlink()
+    before = rows(tmp_path / "log.csv")
+    with pytest.raises(FileExistsError, match="log.csv exists: resume its run, or train in another directory"):
+        train(network(), SCHEDULE, images, 2, directory=tmp_path, **QUICK)
+    assert rows(tmp_path / "log.csv") == before
+    train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)  # begins anew
+
+
+def test_one_run_in_a_directory(tmp_path):
+    """Two would each take the other's files for leftovers."""
+    arguments = ["train", "--data", "sample", "--network", "compact", "--batch-size", "2", "--epochs", "0.0004"]
+    with held(tmp_path):
+        done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path)])
+    assert isinstance(done.exception, FileExistsError)
+    assert "another process works in" in str(done.exception)
+    assert not list(tmp_path.iterdir())
+    assert CliRunner().invoke(app, [*arguments, "--out", str(tmp_path)]).exit_code == 0
 
 
 def test_damaged_state_of_adam(images, tmp_path):
@@ -264,7 +350,7 @@ def test_damaged_state_of_adam(images, tmp_path):
         header["metadata"] | {"losses": [1]},
     ):
         path.write_bytes(_pack(header | {"metadata": record}, tensors))
-        with pytest.raises(CheckpointError, match="cannot be resumed"):
+        with pytest.raises(CheckpointError, match="cannot be resumed|its metadata are a list"):
             train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)
 
 
@@ -334,6 +420,15 @@ def test_bad_arguments(images):
         train(network(), SCHEDULE, images, 1, **QUICK | {"device": "nowhere"})
     with pytest.raises(TypeError, match="only a UNet"):
         train(Scalar(), SCHEDULE, images, 1, directory="nowhere", **QUICK)
+    with pytest.raises(TypeError, match="only a UNet can be saved in a directory; the model is a Mine"):
+        train(type("Mine", (UNet,), {})(32), SCHEDULE, images, 1, directory="nowhere", **QUICK)
+    for option in ({"resume": True}, {"tensorboard": True}, {"sample_minutes": 1}):
+        with pytest.raises(ValueError, match="need a directory; none was given"):
+            train(network(), SCHEDULE, images, 1, **QUICK | option)
+    with pytest.raises(ValueError, match="sheets of samples need images of 1 channel; they have 3"):
+        colour, three = images.expand(-1, 3, -1, -1), UNet(32, channels=3)
+        train(three, SCHEDULE, colour, 1, directory="nowhere", sample_minutes=1, **QUICK)
+    assert not Path("nowhere").exists()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -404,6 +499,7 @@ def test_without_tensorboard(images, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "diffmath\[tensorboard\]"'):
         train(network(), SCHEDULE, images, 1, directory=tmp_path, tensorboard=True, **QUICK)
+    assert not list(tmp_path.iterdir())
 
 
 def test_full_disk(images, tmp_path):
@@ -447,6 +543,12 @@ def test_cost(images):
     assert cost.flop_per_image == 3 * (convolution + linear + attention)
     assert cost.memory > 5 * 4 * 92 + images.nbytes + 4 * 4 * 64  # and the input of the convolution, at least
     assert cost.images_per_second > 0
+    # Nothing but activations grows with the minibatch: not the weights that autocast copies.
+    sizes = [
+        training_cost(UNet(32), SCHEDULE, images, batch_size=n, n_steps=1, device="cpu").memory for n in (4, 8, 16)
+    ]
+    assert sizes[2] - sizes[1] == 2 * (sizes[1] - sizes[0])
+    assert sizes[0] - (sizes[1] - sizes[0]) < 7 * 4 * 3_300_000
 
 
 def test_dry_run(tmp_path):
