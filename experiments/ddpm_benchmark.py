@@ -20,9 +20,11 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Optional
 
@@ -43,7 +45,7 @@ from diffmath.schedule import VarianceSchedule
 HERE = Path(__file__).parent
 SCHEDULE = VarianceSchedule.linear()
 SHAPES = ((64, 64, 32), (128, 64, 32), (128, 128, 16), (256, 128, 16), (256, 256, 8), (512, 256, 8))  # in, out, pixels
-GOALS = {"diffusers": 1.5, "denoising-diffusion-pytorch": 2.0}
+GOALS, SHARE = {"diffusers": 1.5, "denoising-diffusion-pytorch": 2.0}, 0.8
 
 
 class Contender(NamedTuple):
@@ -230,28 +232,38 @@ def limits(setting: Setting, rounds: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
-    """The most GiB in use during a call: allocated on the GPU, else resident (Linux only)."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        run()
-        return torch.cuda.max_memory_allocated(device) / 2**30
+def peak_memory(build: Callable[[Setting], Contender], setting: Setting) -> float | None:
+    """The most GiB in use in a step of training in float32: allocated on the GPU, else resident (Linux only).
+
+    On a CPU to be called in a process of its own, as memory that was freed stays with a process.
+    """
+    contender = build(setting)
+    if setting.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(setting.device)
+        contender.train(1, False)
+        return torch.cuda.max_memory_allocated(setting.device) / 2**30
+    contender.train(1, False)
     try:
-        Path("/proc/self/clear_refs").write_text("5")
-        run()
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 2**20
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**20
     except (OSError, IndexError):
         return None
 
 
-def measure(contenders: list[Contender], setting: Setting, rounds: int) -> list[dict[str, Any]]:
+def measure(builders: list[Callable[[Setting], Contender]], setting: Setting, rounds: int) -> list[dict[str, Any]]:
     """Medians of the rounds, in which all take turns."""
+    if setting.device.type == "cpu":
+        peaks = []
+        for build in builders:
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                peaks.append(pool.submit(peak_memory, build, setting).result())
+    else:
+        peaks = [peak_memory(build, setting) for build in builders]
+    contenders = [build(setting) for build in builders]
+    memory = {c.name: peak for c, peak in zip(contenders, peaks, strict=True)}
     n = {"training": 1, "sampling": 1} if setting.device.type == "cpu" else {"training": 20, "sampling": 50}
     precisions = {"float32": False} | ({"bfloat16": True} if autocast_dtype(setting.device) else {})
     keys = [(c, p) for c in contenders for p in precisions]
     seconds: dict[tuple[str, str, str], list[float]] = {}
-    memory = {c.name: peak_memory(partial(c.train, 1, False), setting.device) for c in contenders}
     for _ in tqdm(range(rounds), desc="rounds"):
         for contender, precision in keys:
             for kind, work in (("training", contender.train), ("sampling", contender.sample)):
@@ -300,7 +312,15 @@ def compare(rows: list[dict[str, Any]], most: dict[str, dict[str, float]]) -> di
         for kind in unit
         for p in precisions
     }
-    return {"ratios": ratios, "shares of the limits": shares}
+    best = "training, bfloat16 over float32" if "bfloat16" in precisions else "training, float32 over float32"
+    goals: dict[str, dict[str, float | bool]] = {
+        f"{best}, an image, over {library}": {"goal": goal, "reached": ratios[library][best]["an image"] >= goal}
+        for library, goal in GOALS.items()
+        if library in ratios
+    }
+    reached = all(shares[f"sampling, {p}"]["convolution"] >= SHARE for p in precisions)
+    goals["sampling, share of the convolutions' limit"] = {"goal": SHARE, "reached": reached}
+    return {"ratios": ratios, "shares of the limits": shares, "goals": goals}
 
 
 def main(
@@ -319,24 +339,29 @@ def main(
     load = os.getloadavg()
     peers = {"diffusers": diffusers, "denoising_diffusion_pytorch": lucidrains}
     there = [name for name in peers if importlib.util.find_spec(name) is not None and not smoke]
-    contenders = [ours(setting), *(peers[name](setting) for name in there)]
     most = limits(setting, rounds)
-    rows = measure(contenders, setting, rounds)
+    rows = measure([ours, *(peers[name] for name in there)], setting, rounds)
     report: dict[str, Any] = {
         "setting": {k: v for k, v in provenance(place).items() if k != "date"}
-        | {"batch size": batch_size, "rounds": rounds, "compiled": compile, "threads": torch.get_num_threads()}
+        | {
+            "seed": 0,
+            "batch size": batch_size,
+            "rounds": rounds,
+            "compiled": compile,
+            "threads": torch.get_num_threads(),
+        }
         | {"load average before": [round(x, 2) for x in load]}
         | {name: version(name) for name in there},
         "rates": rows,
         "limits, GFLOP/s": {p: {k: round(v, 1) for k, v in each.items()} for p, each in most.items()},
         **compare(rows, most),
-        "goals for training, over float32": GOALS,
     }
     if place.type == "cuda":
         best = max(r["training"]["images/s"] for r in rows if r["library"] == "diffmath")
         report["minutes for 5 million training images"] = round(5e6 / best / 60, 2)
         common: dict[str, Any] = {"n_samples": 500, "batch_size": 500, "compile": compile, "autocast": True}
-        run = partial(sample, contenders[0].network, SCHEDULE, **common)
+        common["generator"] = torch.Generator(place)
+        run = partial(sample, ours(setting).network.eval(), SCHEDULE, **common)
         run()
         report["seconds for 500 samples with T = 500"] = round(timed(run, place), 2)
     with replacing(results) as temporary:
