@@ -62,7 +62,7 @@ def draw(found: dict[str, Memorisation], sheets: dict[str, Any]) -> Figure:
         ylabel="share of images below",
         xlim=(-0.02, 1.02),
     )
-    axes[2].legend(loc="upper left", fontsize=9)
+    axes[2].legend(loc="center", fontsize=9)
     return figure
 
 

@@ -178,7 +178,7 @@ def draw(rows: list[dict[str, Any]], real: dict[str, tuple[float, float]]) -> Fi
         column[0].set_title(f"{name} network")
         column[-1].set(xlabel="network evaluations for a sample", xticks=EVALUATIONS, xticklabels=EVALUATIONS)
         column[-1].minorticks_off()
-    axes[1, 0].legend(fontsize=7)
+    figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
     return figure
 
 

@@ -16,13 +16,11 @@ from torch import Tensor
 
 from diffmath._files import replacing
 from diffmath.data import load_mnist, tile, to_tensor
-from diffmath.ddpm import Checkpoint, choose_device, load_checkpoint, matched_start, moments, sample
-
-QUICK = ("dpmsolver++2m", 20)
+from diffmath.ddpm import Checkpoint, choose_device, load_checkpoint, sample
 
 
 class Profile(StrEnum):
-    """How Figure 4's 500 samples are made."""
+    """How many steps Figure 4's 500 samples get."""
 
     auto = "auto"
     paper = "paper"
@@ -46,23 +44,20 @@ class Run:
         """The network, loaded once for all figures."""
         return _load(self.path, str(self.device))
 
-    def sample(self, n_samples: int = 9, *, quick: bool = False, **arguments: Any) -> Any:
-        """`diffmath.ddpm.sample` with this run's network and noise: all T steps of Algorithm 2.
+    def sample(self, *, quick_steps: int | None = None, **arguments: Any) -> Any:
+        """`diffmath.ddpm.sample` with this run's network and noise.
 
-        With `quick`, where the profile is "auto" and there is only a CPU, it is 20 steps of a faster sampler instead,
-        from x_T with the mean and covariance that it has for MNIST; `experiments/quality_vs_steps.py` compares them.
+        All T steps, or `quick_steps` where the profile is "auto" and there is only a CPU;
+        `experiments/quality_vs_steps.py` says what these cost in quality.
         """
+        quick = self.profile is Profile.auto and self.device.type == "cpu"
         network, schedule, metadata = self.checkpoint
-        arguments |= {"generator": self.generator, "device": self.device, "progress": True}
-        method, n_steps, start = "ancestral", schedule.n_steps, ""
-        if quick and self.profile is Profile.auto and self.device.type == "cpu":
-            method, n_steps = QUICK[0], min(QUICK[1], n_steps)
-            mean, covariance = moments(self.mnist()[0])
-            arguments["x_T"] = matched_start(schedule, n_samples, mean, covariance=covariance, generator=self.generator)
-            start = " from a matched start"
+        n_steps = min(quick_steps, schedule.n_steps) if quick and quick_steps else schedule.n_steps
         name = f"{metadata.get('network', 'unnamed')} network trained on {metadata.get('images_seen', 0):,} images"
-        self.note = f"{name} | {method}{start}, {n_steps} of {schedule.n_steps} steps | {self.device}"
-        return sample(network, schedule, n_samples=n_samples, n_steps=n_steps, method=method, **arguments)
+        self.note = f"{name} | ancestral, {n_steps} of {schedule.n_steps} steps | {self.device}"
+        return sample(
+            network, schedule, n_steps=n_steps, generator=self.generator, device=self.device, progress=True, **arguments
+        )
 
     def one_digit(self, digit: int) -> Tensor:
         """A random training image of a digit, shape (1, 1, 32, 32)."""

@@ -81,19 +81,17 @@ def picture_3(backward, figure, run):
 
 
 def picture_4(samples, figure, run):
-    quick = run.profile is Profile.auto
-    steps = 20 if quick else 500
+    steps = 500 if run.profile is Profile.paper else 20
     assert called_at == SCHEDULE.subsequence(steps)[:0:-1].tolist()
-    said = f"dpmsolver++2m from a matched start, {steps} of 500 steps" if quick else f"ancestral, {steps} of 500 steps"
+    said = f"ancestral, {steps} of 500 steps"
     assert samples.note == said
     assert said in figure.get_suptitle()
-    # Independent pixels N(-0.5, 0.3^2); neither sampler's output has quite the spread.
+    # Independent pixels N(-0.5, 0.3^2), of whose spread the large steps lose some (experiments/exact_denoisers.py).
     assert samples.images.mean().item() == pytest.approx(-0.5, abs=0.02)
-    assert samples.images.std().item() == pytest.approx(0.3, rel=0.1)
+    assert 0.2 < samples.images.std().item() < 0.31
     counts = [int(title.split(": ")[1].split()[0]) for title in titles(figure)]
     assert counts == torch.bincount(samples.digits, minlength=10).tolist()
     assert (len(counts), sum(counts)) == (10, 30)
-    assert f"{steps} of 500" in figure.get_suptitle()
 
 
 def picture_5(runs, figure, run):
