@@ -3,7 +3,7 @@
 Question   Of 500 samples of Algorithm 2 (all T steps), of how many is the classifier more than 90 % sure, and how many
            are there of each digit? Beside them: the same on real images, and the samples' backgrounds.
 Command    python experiments/sample_statistics.py [--checkpoint FILE] [--data-dir DIRECTORY]
-Minutes    about 20 on 2 CPU cores (the paper's network 45), in blocks of 100 samples that are not made again;
+Minutes    about 40 on one CPU core beside other work, in blocks of 100 samples that are not made again;
            --smoke: seconds
 Result     results/sample_statistics.json, and the samples as runs/sample_statistics.png
 """

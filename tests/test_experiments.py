@@ -1,5 +1,6 @@
 """Every experiment runs in its small form."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -32,3 +33,20 @@ def test_scripts_say_what_they_do():
     for script in SCRIPTS:
         text = script.read_text()
         assert all(word in text for word in ("Question  ", "Command  ", "Minutes  ", "Result  ", "--smoke")), script
+
+
+def test_the_verdict_on_quick_samplers(monkeypatch):
+    """How much worse, in error bars: larger distances, smaller shares, backgrounds off the real ones."""
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    compare = importlib.import_module("quality_vs_steps").compare
+    goal = {"frechet": (1.0, 0.3), "kernel": (0.1, 0.1), "sure": (0.9, 0.03), "background": (-0.97, 0.01)}
+    quick = {"frechet": (1.3, 0.4), "kernel": (0.0, 0.1), "sure": (0.81, 0.04), "background": (-1.02, 0.01)}
+    shared = {"checkpoint": "compact", "matched start": False}
+    rows = [shared | {"method": "ancestral", "evaluations": n} | goal for n in (500, 250)]
+    rows.append(shared | {"method": "heun", "evaluations": 19} | quick)
+    (verdict,) = compare(rows, {"background": (-0.99, 0.0)}, (19, 20))
+    worse = {key: verdict[key]["worse by, in error bars"] for key in quick}
+    assert worse == {"frechet": 1.0, "kernel": -1.0, "sure": 3.0, "background": 1.0}
+    assert verdict["sure"]["in errors of the difference"] == 1.8
+    assert not verdict["sure"]["within the error bar"]
+    assert verdict["kernel"]["within the error bar"]
