@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["held", "replacing", "sweep"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["held", "replacing", "save_figure", "sweep", "write_json"]
 
 
 @contextmanager
@@ -26,6 +31,38 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+
+
+def write_json(path: str | os.PathLike[str], report: dict[str, Any]) -> None:
+    """Write a report for people to read too: indented, accents as they are."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int, colours: int | None = None) -> Path:
+    """Write PNG and PDF, without dates, so that the same picture is the same file; returns the PNG's path.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The picture.
+    path : path-like
+        Where, up to the suffix.
+    dpi : int
+        Dots per inch of the PNG.
+    colours : int, optional
+        Keep so many colours in the PNG, at most 256: a third of the bytes. All by default.
+    """
+    path = Path(path)
+    for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
+        with replacing(path.with_suffix(suffix)) as temporary:
+            figure.savefig(temporary, dpi=dpi, metadata=metadata)
+            if colours and suffix == ".png":
+                from PIL import Image
+
+                whole = Image.open(temporary).convert("RGB")
+                whole.quantize(colours, dither=Image.Dither.NONE).save(temporary, optimize=True)
+    return path.with_suffix(".png")
 
 
 def sweep(path: str | os.PathLike[str]) -> None:

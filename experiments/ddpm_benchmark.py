@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from diffmath._files import replacing
+from diffmath._files import write_json
 from diffmath.ddpm import UNet, choose_device, forward_flop, sample, train
 from diffmath.ddpm._environment import autocast_dtype, memory_format, provenance
 from diffmath.schedule import VarianceSchedule
@@ -364,8 +364,7 @@ def main(
         run = partial(sample, ours(setting).network.eval(), SCHEDULE, **common)
         run()
         report["seconds for 500 samples with T = 500"] = round(timed(run, place), 2)
-    with replacing(results) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
+    write_json(results, report)
     typer.echo(json.dumps(report, indent=2))
 
 

@@ -16,7 +16,6 @@ Result     results/exact_denoisers.json, and the picture as results/exact_denois
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -37,12 +36,11 @@ import typer
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 from scipy.special import ndtr
 from torch import Tensor
 
 from diffmath import __version__
-from diffmath._files import replacing
+from diffmath._files import save_figure, write_json
 from diffmath.data import load_mnist, tile, to_tensor
 from diffmath.ddpm import sample
 from diffmath.ddpm.denoisers import Denoiser, gaussian_denoiser, mixture_denoiser, points_denoiser
@@ -494,17 +492,6 @@ def draw_distances(ax: Axes, table: dict[str, Any]) -> None:
     ax.legend(fontsize=8)
 
 
-def save(figure: Figure, results: Path) -> None:
-    """As a PNG and a PDF, beside the results and named like them."""
-    for suffix, metadata in ((".png", {}), (".pdf", {"CreationDate": None})):
-        with replacing(results.with_suffix(suffix)) as temporary:
-            figure.savefig(temporary, dpi=96, metadata=metadata)
-            if suffix == ".png":  # 256 colours are enough, and a third of the bytes
-                Image.open(temporary).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-                    temporary, optimize=True
-                )
-
-
 def echo(report: dict[str, Any]) -> None:
     """The tables."""
     one = report["discretisation"]
@@ -559,9 +546,8 @@ def main(
         "device": "cpu",
         "threads": os.environ.get("OMP_NUM_THREADS", "not limited"),
     }
-    with replacing(results) as temporary:
-        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    save(draw(report, laws, shown), results)
+    write_json(results, report)
+    save_figure(draw(report, laws, shown), results, dpi=96, colours=256)
     echo(report)
     if failed := failures(report):
         typer.echo(f"FAILED: {'; '.join(failed)}", err=True)

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from sample_statistics import made, network, record
 from torch import Tensor
 
-from diffmath._files import replacing
+from diffmath._files import save_figure, write_json
 from diffmath.data import load_mnist, tile, to_tensor
 from diffmath.ddpm import choose_device, classify, load_checkpoint, load_classifier, points_denoiser, sample
 from diffmath.ddpm.metrics import Memorisation, memorisation
@@ -119,12 +119,8 @@ def main(
         "network": network(trained),
         **record(place),
     }
-    with replacing(results) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
-    figure = draw(found, sheets)
-    for suffix in (".png", ".pdf"):
-        with replacing(results.with_suffix(suffix)) as temporary:
-            figure.savefig(temporary, dpi=120)
+    write_json(results, report)
+    save_figure(draw(found, sheets), results, dpi=120)
     typer.echo(json.dumps(report, indent=2))
 
 

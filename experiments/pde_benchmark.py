@@ -36,7 +36,7 @@ import typer
 from scipy import fft
 
 from diffmath import __version__
-from diffmath._files import replacing
+from diffmath._files import write_json
 from diffmath.pde import Box, RenormalizedFlow
 from diffmath.pde.domain import Floats
 
@@ -442,8 +442,7 @@ def main(
                 "threads": "1: BLAS and OpenMP by threadpoolctl, numba by NUMBA_NUM_THREADS, scipy.fft by its default",
                 "load average at the start and the end": [round(x[0], 2) for x in (load, os.getloadavg())],
             }
-            with replacing(results) as temporary:
-                temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+            write_json(results, report)
 
 
 def part_a(smoke: bool, repeats: int, time_limit: float, seed: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from diffmath import __version__
-from diffmath._files import replacing
+from diffmath._files import save_figure, write_json
 from diffmath.pde import Box, RenormalizedFlow
 from diffmath.pde.domain import Floats
 from diffmath.pde.finite_difference import SCHEMES, discrete_multiplier, integrate
@@ -320,13 +320,6 @@ def draw(domain: Box, dt: float, bound: float, paths: dict[str, Floats]) -> Figu
     return figure
 
 
-def save(figure: Figure, results: Path) -> None:
-    """As a PNG and a PDF, beside the results and named like them."""
-    for suffix, metadata in ((".png", {}), (".pdf", {"CreationDate": None})):
-        with replacing(results.with_suffix(suffix)) as temporary:
-            figure.savefig(temporary, dpi=96, metadata=metadata)
-
-
 def main(
     results: Annotated[Optional[Path], typer.Option(help="experiments/results/ unless given, or --smoke.")] = None,
     seed: int = 0,
@@ -344,9 +337,8 @@ def main(
         "device": "cpu",
         "threads": os.environ.get("OMP_NUM_THREADS", "not limited"),
     }
-    with replacing(results) as temporary:
-        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    save(draw(*picture), results)
+    write_json(results, report)
+    save_figure(draw(*picture), results, dpi=96)
 
     for title, key in (("order in dt", "schemes"), ("order in dx", "discretisations")):
         typer.echo(f"{title}, against {report[title]['against']}")

@@ -24,7 +24,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from diffmath import __version__
-from diffmath._files import replacing
+from diffmath._files import save_figure, write_json
 from diffmath.pde import Box, RenormalizedFlow
 
 HERE = Path(__file__).parent
@@ -178,13 +178,6 @@ def draw(ds: dict[int, xr.Dataset], cascade: xr.Dataset) -> Figure:
     return figure
 
 
-def save(figure: Figure, results: Path) -> None:
-    """As a PNG and a PDF, beside the results and named like them."""
-    for suffix, metadata in ((".png", {}), (".pdf", {"CreationDate": None})):
-        with replacing(results.with_suffix(suffix)) as temporary:
-            figure.savefig(temporary, dpi=90, metadata=metadata)
-
-
 def main(
     results: Annotated[Optional[Path], typer.Option(help="experiments/results/ unless given, or --smoke.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="A small run, to see that it runs.")] = False,
@@ -209,9 +202,8 @@ def main(
         "device": "cpu",
         "threads": os.environ.get("OMP_NUM_THREADS", "not limited"),
     }
-    with replacing(results) as temporary:
-        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    save(draw(ds, cascade), results)
+    write_json(results, report)
+    save_figure(draw(ds, cascade), results, dpi=90)
     typer.echo(json.dumps({k: report[k] for k in ("stability", "cascade")}, indent=2, ensure_ascii=False))
     for k, d in ds.items():
         verdicts = zip(d.j_x.values.tolist(), d.verdict.values.tolist(), strict=True)

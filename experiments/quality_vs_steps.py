@@ -14,7 +14,6 @@ Result     results/quality_vs_steps.json, the table on the terminal, and the pic
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -28,7 +27,7 @@ from matplotlib.figure import Figure
 from sample_statistics import made, network, record
 from torch import Tensor
 
-from diffmath._files import replacing
+from diffmath._files import save_figure, write_json
 from diffmath.data import load_mnist, to_tensor
 from diffmath.ddpm import choose_device, load_checkpoint, matched_start, metrics, moments
 from diffmath.ddpm.checkpoints import SHIPPED
@@ -213,12 +212,8 @@ def main(
         "networks": {name: network(load_checkpoint(name)) for name in names},
         **record(place),
     }
-    with replacing(results) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
-    figure = draw(rows, real)
-    for suffix in (".png", ".pdf"):
-        with replacing(results.with_suffix(suffix)) as temporary:
-            figure.savefig(temporary, dpi=120)
+    write_json(results, report)
+    save_figure(draw(rows, real), results, dpi=120)
 
 
 if __name__ == "__main__":

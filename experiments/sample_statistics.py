@@ -24,7 +24,7 @@ from matplotlib import image
 from torch import Tensor
 
 from diffmath import schedule
-from diffmath._files import replacing
+from diffmath._files import replacing, write_json
 from diffmath.data import load_mnist, tile, to_tensor
 from diffmath.ddpm import (
     Checkpoint,
@@ -137,8 +137,7 @@ def main(
         **record(place),
         "network": network(trained),
     }
-    with replacing(results) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
+    write_json(results, report)
     order = classify(load_classifier(), images).digit.argsort(stable=True)
     with replacing(picture) as temporary:
         image.imsave(temporary, tile(images[order], columns=25), cmap="gray", vmin=-1, vmax=1)

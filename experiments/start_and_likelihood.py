@@ -32,11 +32,10 @@ import torch
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
 from diffmath import __version__
-from diffmath._files import replacing
+from diffmath._files import save_figure, write_json
 from diffmath.data import load_mnist, to_tensor
 from diffmath.ddpm import (
     VariationalBound,
@@ -340,17 +339,6 @@ def draw_sum(ax: Axes, table: dict[str, Any]) -> None:
     ax.legend(fontsize=8)
 
 
-def save(figure: Figure, results: Path) -> None:
-    """As a PNG and a PDF, beside the results and named like them."""
-    for suffix, metadata in ((".png", {}), (".pdf", {"CreationDate": None})):
-        with replacing(results.with_suffix(suffix)) as temporary:
-            figure.savefig(temporary, dpi=96, metadata=metadata)
-            if suffix == ".png":  # 256 colours are enough, and a third of the bytes
-                Image.open(temporary).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-                    temporary, optimize=True
-                )
-
-
 def main(
     data_dir: Annotated[Optional[Path], typer.Option(help="Directory of MNIST's IDX files.")] = None,
     n_samples: int = 200,
@@ -383,9 +371,8 @@ def main(
         "device": "cpu",
         "threads": os.environ.get("OMP_NUM_THREADS", "not limited"),
     }
-    with replacing(results) as temporary:
-        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    save(draw(report), results)
+    write_json(results, report)
+    save_figure(draw(report), results, dpi=96, colours=256)
     typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
 
 

