@@ -2,10 +2,10 @@
 
 Question   Of 500 samples of Algorithm 2 (all T steps), of how many is the classifier more than 90 % sure, and how many
            are there of each digit? Beside them: the same on real images, and the samples' backgrounds.
-Command    python experiments/sample_statistics.py [--checkpoint FILE] [--data-dir DIRECTORY]
-Minutes    about 40 on one CPU core beside other work, in blocks of 100 samples that are not made again;
-           --smoke: seconds
-Result     results/sample_statistics.json, and the samples as runs/sample_statistics.png
+Command    python experiments/sample_statistics.py [--checkpoint NAME ...] [--data-dir DIRECTORY]
+Minutes    about 40 on one CPU core beside other work for the compact network, in blocks of 100 samples that are not
+           made again; --smoke: seconds
+Result     results/sample_statistics.json, and the samples of each network as runs/sample_statistics_NAME.png
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from diffmath.ddpm import (
     unet,
 )
 from diffmath.ddpm._environment import autocast_dtype, provenance
+from diffmath.ddpm.checkpoints import SHIPPED
 
 HERE = Path(__file__).parent
 BLOCK = 100
@@ -111,36 +112,42 @@ def made(
 
 
 def main(
-    checkpoint: Annotated[Optional[Path], typer.Option(help="A trained network; the shipped one unless given.")] = None,
+    checkpoint: Annotated[
+        Optional[list[str]], typer.Option(help="Names or files; the shipped ones unless given.")
+    ] = None,
     data_dir: Annotated[Optional[Path], typer.Option(help="Directory of MNIST's IDX files.")] = None,
     n_samples: int = 500,
     n_steps: Annotated[Optional[int], typer.Option(help="All T of Algorithm 2 unless given.")] = None,
     seed: int = 0,
     device: Optional[str] = None,
     results: Annotated[Optional[Path], typer.Option(help="experiments/results/ unless given, or --smoke.")] = None,
-    picture: Path = Path("runs/sample_statistics.png"),
+    pictures: Annotated[Path, typer.Option(help="Directory of the samples' pictures.")] = Path("runs"),
     smoke: Annotated[bool, typer.Option("--smoke", help="A small run, to see that it runs.")] = False,
 ) -> None:
     n_samples, n_steps = (4, 2) if smoke else (n_samples, n_steps)
     results = results or (Path("runs") if smoke else HERE / "results") / "sample_statistics.json"
     place = choose_device(device)
-    trained = load_checkpoint(checkpoint, device=place)
     real = load_mnist("sample") if smoke else load_mnist("test", data_dir)
 
-    images, seconds = made(trained, n_samples, n_steps, seed, place, method="ancestral")
+    samples = {}
+    for name in checkpoint or SHIPPED:
+        trained = load_checkpoint(name, device=place)
+        images, seconds = made(trained, n_samples, n_steps, seed, place, method="ancestral")
+        samples[name] = describe(images) | {
+            "sampler": f"ancestral, {n_steps or trained.schedule.n_steps} of {trained.schedule.n_steps} steps",
+            "seconds": round(seconds, 1),
+            "network": network(trained),
+        }
+        order = classify(load_classifier(), images).digit.argsort(stable=True)
+        with replacing(pictures / f"sample_statistics_{Path(name).stem}.png") as temporary:
+            image.imsave(temporary, tile(images[order], columns=25), cmap="gray", vmin=-1, vmax=1)
     report = {
-        "samples": describe(images),
+        "samples": samples,
         "real MNIST images" if smoke else "real MNIST test images": describe(to_tensor(real.images)),
-        "sampler": f"ancestral, {n_steps or trained.schedule.n_steps} of {trained.schedule.n_steps} steps",
-        "seconds": round(seconds, 1),
         "seed": seed,
         **record(place),
-        "network": network(trained),
     }
     write_json(results, report)
-    order = classify(load_classifier(), images).digit.argsort(stable=True)
-    with replacing(picture) as temporary:
-        image.imsave(temporary, tile(images[order], columns=25), cmap="gray", vmin=-1, vmax=1)
     typer.echo(json.dumps(report, indent=2))
 
 
