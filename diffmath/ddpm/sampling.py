@@ -98,7 +98,8 @@ def sample(
     ----------
     model : callable
         The noise predictor: ``model(x, t)`` with x of shape (B, ...) and t the times, int64 of shape (B,), returns
-        the predicted noise in x's shape. A torch module gets x in the dtype of its parameters.
+        the predicted noise in x's shape. A torch module gets x in the dtype of its parameters. Both are overwritten
+        for the next call.
     schedule : VarianceSchedule
     x_T : Tensor, shape (N, ...), floating, optional
         The noise to start from, of any shape and dtype; standard Gaussian noise, float32, of the model's
@@ -183,13 +184,17 @@ def sample(
     def fresh_noise() -> Tensor:
         return torch.randn(noise.shape, generator=generator, out=noise)[own].to(x.device)
 
+    # What the model is given, always in the same place; its own to change.
+    most = min(batch_size, len(x))
+    fed = torch.empty((most, *x.shape[1:]), dtype=x.dtype if weight is None else weight.dtype, device=x.device)
+    at = torch.empty(most, dtype=torch.int64, device=x.device)
+
     def predict(x: Tensor, t: int, out: Tensor) -> None:
         if len(x) == 0:  # more processes than samples
             return
         for part, result in zip(x.split(batch_size), out.split(batch_size), strict=True):
-            fed = part.to(part.dtype if weight is None else weight.dtype, copy=True)  # the model's own
             with torch.autocast(place.type, precision, enabled=precision is not None):
-                eps = network(fed, torch.full((len(part),), t, device=x.device))
+                eps = network(fed[: len(part)].copy_(part), at[: len(part)].fill_(t))
             if not isinstance(eps, Tensor):
                 raise TypeError(f"the model must return a tensor; it gave {type(eps).__name__}")
             if eps.shape != part.shape:

@@ -242,11 +242,12 @@ def test_trajectory():
 
 
 def test_what_the_model_sees():
-    """Times T..1 as int64, one for each sample, in batches; float32 noise of the model's shape."""
-    seen = []
+    """Times T..1 as int64, one for each sample, in batches; float32 noise of the model's shape; in one place."""
+    seen, given = [], []
 
     def model(x, t):
         seen.append((tuple(x.shape), t.tolist()))
+        given.append((x, t))  # kept, so that what is allocated lies elsewhere
         assert t.dtype == torch.int64
         return torch.zeros_like(x)
 
@@ -255,6 +256,7 @@ def test_what_the_model_sees():
     assert (images.shape, images.dtype) == ((5, 1, 32, 32), torch.float32)
     assert [times[0] for _, times in seen] == [3, 3, 2, 2, 1, 1]
     assert {shape for shape, _ in seen} == {(3, 1, 32, 32), (2, 1, 32, 32)}
+    assert len({(x.data_ptr(), t.data_ptr()) for x, t in given}) == 1
     assert sample(UNet(width=32, image_size=8), schedule, n_samples=2).shape == (2, 1, 8, 8)
 
 
