@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class Processes:
             self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.first = self.rank == 0
         # What the processes agree on lies in main memory, so that no step waits for a GPU. None is the group of all.
-        self._talk = dist.new_group(backend="gloo") if self.size > 1 and dist.get_backend() != "gloo" else None
+        self._talk = _main_memory(dist.group.WORLD) if self.size > 1 and dist.get_backend() != "gloo" else None
 
     def share(self, n: int) -> slice:
         """Which of n items are this process's: nearly as many for each."""
@@ -57,7 +58,7 @@ class Processes:
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over the processes, in place."""
         if self.size > 1:
-            dist.all_reduce(tensor)
+            dist.all_reduce(tensor, group=self._talk if tensor.device.type == "cpu" else None)
         return tensor
 
     def wait(self) -> None:
@@ -66,18 +67,31 @@ class Processes:
             dist.barrier(group=self._talk)
 
 
+@lru_cache(maxsize=1)
+def _main_memory(everyone: dist.ProcessGroup | None) -> dist.ProcessGroup:
+    """A group of all processes for tensors that lie on no GPU, made once for each start of `torch.distributed`."""
+    group: dist.ProcessGroup = dist.new_group(backend="gloo")
+    return group
+
+
 @contextmanager
 def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
-    """Join the processes that ``torchrun`` started, if it did, and leave them at the end; yields this one's device."""
+    """Join the processes that ``torchrun`` started, if it did, and leave them at the end; yields this one's device.
+
+    With several processes each takes a GPU of its own, or the CPU where there is none.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield choose_device(device)
         return
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if str(device) == "cuda":  # before any GPU is touched, so that none has the others' contexts
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     place = choose_device(device)
-    if place.type == "cuda" and place.index is None:  # pragma: no cover (needs a GPU)
-        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    if place.type not in ("cuda", "cpu"):
+        raise ValueError(f"several processes must compute on cuda or cpu; the device is {place}")
+    if place.type == "cuda":  # pragma: no cover (needs a GPU)
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
-    try:
-        yield place
-    finally:
-        dist.destroy_process_group()
+    yield place
+    dist.destroy_process_group()  # not after an error: it could wait for processes that wait for this one

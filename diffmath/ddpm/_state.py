@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from diffmath.ddpm._log import NoiseLevels
 from diffmath.ddpm._processes import Processes
@@ -39,7 +38,7 @@ class State:
     def __init__(
         self,
         model: nn.Module,
-        average: AveragedModel,
+        average: nn.Module,
         optimizer: torch.optim.Optimizer,
         schedule: VarianceSchedule,
         settings: dict[str, Any],
@@ -122,7 +121,7 @@ class State:
         for i, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": t for name, t in slots.items()}
         tensors["losses"] = sums
-        averaged: Any = self.average.module  # a UNet, as `train` saw to
+        averaged: Any = self.average  # a UNet, as `train` saw to
         save_checkpoint(path, averaged, self.schedule, self.record(), training=tensors)
 
     def load(self, path: Path) -> None:
@@ -156,7 +155,7 @@ class State:
     def _restore(self, tensors: dict[str, Tensor], slots: dict[int, dict[str, Tensor]], record: dict[str, Any]) -> None:
         for module, weights in (
             (self.model, _part(tensors, "training.weights.")),
-            (self.average.module, _part(tensors, "model.")),
+            (self.average, _part(tensors, "model.")),
         ):
             require_fit(weights, module)
             module.load_state_dict(weights)
@@ -178,7 +177,6 @@ class State:
         if isinstance(self.step, bool) or not isinstance(self.step, int) or self.step < 0:
             raise ValueError(f"steps must be a count; it is {self.step!r}")
         self.losses = [(int(step), float(loss)) for step, loss in record["losses"]]
-        self.average.n_averaged.fill_(self.step)
         self.resumed = [
             *record.get("resumed", []),
             {name: record.get(name) for name in self.origin} | {"steps": self.step},

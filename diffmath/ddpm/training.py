@@ -6,6 +6,7 @@ there is no generator's state to carry over: a run that was interrupted and resu
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import signal
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from diffmath._arguments import require_count
@@ -190,12 +191,7 @@ def train(
     optimizer = torch.optim.Adam(
         model.parameters(), lr=learning_rate, betas=betas, fused=place.type in ("cpu", "cuda") or None
     )
-    average = AveragedModel(
-        model,
-        multi_avg_fn=lambda averaged, current, _: get_ema_multi_avg_fn(
-            min(average_decay, (1 + state.step) / (10 + state.step))
-        )(averaged, current, torch.tensor(state.step)),
-    )
+    average = copy.deepcopy(model)
     origin: dict[str, Any] = provenance(place) | {
         "precision": str(dtype or torch.float32).removeprefix("torch."),
         "compiled": compile,
@@ -250,7 +246,7 @@ def train(
             optimizer.zero_grad()
             losses.mean().backward()
             optimizer.step()
-            average.update_parameters(model)
+            _follow(average, model, min(average_decay, (1 + state.step) / (10 + state.step)) if state.step else 0.0)
             state.count(losses.detach(), t)
             bar.update(batch_size)
 
@@ -291,7 +287,7 @@ def train(
                 processes.wait()  # a process that ends has the others killed: not while the first is writing
                 raise KeyboardInterrupt(f"saved after step {state.step} in {path}")
             if show and log is not None:
-                log.show(_samples(average.module, schedule), state.step)
+                log.show(_samples(average, schedule), state.step)
             if show:
                 shown_at = now
 
@@ -301,14 +297,21 @@ def train(
             _save(state, path, log)
         if state.step % log_every:
             state.take_loss(path)
-    averaged = average.module.eval()
+    average.eval()
     record = state.record()
     if path is not None and processes.first:
-        save_checkpoint(path.with_name(WEIGHTS), averaged, schedule, record, dtype=torch.float16)  # type: ignore[arg-type]
+        save_checkpoint(path.with_name(WEIGHTS), average, schedule, record, dtype=torch.float16)  # type: ignore[arg-type]
     if log is not None:
         log.close()
     processes.wait()  # until the files are there
-    return TrainingResult(averaged, state.losses, record)
+    return TrainingResult(average, state.losses, record)
+
+
+def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """The moving average after a step. torch's own `AveragedModel` counts on the host, and waits for the device."""
+    get_ema_multi_avg_fn(decay)(list(average.parameters()), list(model.parameters()), 0)
+    for kept, current in zip(average.buffers(), model.buffers(), strict=True):
+        kept.copy_(current)
 
 
 def _save(state: State, path: Path, log: Log | None) -> None:
@@ -328,6 +331,8 @@ def _finish(device: torch.device) -> None:
     """Wait for a device that computes while Python goes on."""
     if device.type == "cuda":  # pragma: no cover (needs a GPU)
         torch.cuda.synchronize(device)
+    elif device.type == "mps":  # pragma: no cover (needs a GPU)
+        torch.mps.synchronize()
 
 
 class _Batches:

@@ -16,6 +16,7 @@ from torch import distributed as dist
 
 from diffmath import _files
 from diffmath.ddpm import UNet, gaussian_denoiser, load_checkpoint, sample, train
+from diffmath.ddpm._processes import joined
 from diffmath.ddpm.checkpoints import read_tensors
 from diffmath.schedule import VarianceSchedule
 from tests.ddpm.test_training import rows
@@ -238,3 +239,13 @@ def test_killed_at_any_moment(tmp_path):
     assert first["metadata"]["losses"] == second["metadata"]["losses"]
     assert rows(path.parent / "log.csv") == rows(tmp_path / "whole" / "log.csv")
     assert sorted(p.name for p in path.parent.iterdir()) == [path.name, "log.csv", "model.safetensors"]
+
+
+def test_several_processes_need_a_device_that_can_speak(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with (
+        pytest.raises(ValueError, match="several processes must compute on cuda or cpu; the device is meta"),
+        joined("meta"),
+    ):
+        pass
+    assert not dist.is_initialized()

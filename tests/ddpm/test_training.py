@@ -441,6 +441,27 @@ def test_cuda_trains_and_resumes(images, tmp_path):
     assert all(np.isfinite(loss) for _, loss in result.losses)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_no_step_waits_for_the_gpu(images):
+    """From the third step to the sixth; the first are warm-up and begin an epoch, and the last looks at the loss."""
+    model, calls = network(), 0
+    forward = model.forward
+
+    def watched(x, t):
+        nonlocal calls
+        calls += 1
+        if calls in (3, 6):
+            torch.cuda.set_sync_debug_mode("error" if calls == 3 else "default")
+        return forward(x, t)
+
+    model.forward = watched
+    try:
+        train(model, SCHEDULE, images.repeat(4, 1, 1, 1), 6, **QUICK | {"device": "cuda", "log_every": 10})
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert calls == 6
+
+
 def test_log(images, tmp_path):
     """Each entry: the loss is the mean over the images, and that of each noise level is over its own images."""
     model, seen = network(), []
