@@ -32,6 +32,7 @@ from diffmath.ddpm import (
     classify,
     load_checkpoint,
     load_classifier,
+    metrics,
     sample,
     samplers,
     sampling,
@@ -45,17 +46,18 @@ BLOCK = 100
 
 
 def describe(images: Tensor) -> dict[str, Any]:
-    """Confidence, counts of the ten digits, and the frame of the outermost four pixels, where digits hardly are."""
+    """Confidence, counts of the ten digits, and the frame of the outermost four pixels, where digits hardly are.
+
+    Pixels are clipped, as a picture would show them.
+    """
     digit, confidence = classify(load_classifier(), images)
-    frame = torch.ones(32, 32, dtype=torch.bool)
-    frame[4:-4, 4:-4] = False
-    background = images[:, 0, frame]
+    background = metrics.background(images)
     return {
         "images": len(images),
         "share with confidence above 0.9": round((confidence > 0.9).float().mean().item(), 4),
         "counts of digits 0 to 9": torch.bincount(digit, minlength=10).tolist(),
-        "mean of the outer 4 pixels": round(background.mean().item(), 4),
-        "standard deviation of the outer 4 pixels": round(background.std().item(), 4),
+        "mean of the outer 4 pixels": round(background.mean.value, 4),
+        "standard deviation of the outer 4 pixels": round(background.spread.value, 4),
     }
 
 

@@ -45,6 +45,7 @@ from diffmath.ddpm import (
     load_checkpoint,
     load_classifier,
     matched_start,
+    metrics,
     moments,
     pixel_decoder,
     sample,
@@ -100,7 +101,8 @@ def gaussian_table() -> list[dict[str, Any]]:
 
 
 def describe(images: Tensor) -> dict[str, Any]:
-    """Brightness, and the digits that the classifier sees."""
+    """Brightness, and the digits that the classifier sees, of the images as they would be shown."""
+    images = images.clamp(-1, 1)
     seen = classify(load_classifier(), images)
     brightness = images.mean((1, 2, 3))
     return {
@@ -108,17 +110,10 @@ def describe(images: Tensor) -> dict[str, Any]:
         "mean brightness": float(brightness.mean()),
         "its standard error": float(brightness.std() / math.sqrt(len(images))),
         "standard deviation of the images' brightness": float(brightness.std()),
-        "mean of the outer 4 pixels": float(images[:, 0, frame()].mean()),
+        "mean of the outer 4 pixels": metrics.background(images).mean.value,
         "share with confidence above 0.9": float((seen.confidence > 0.9).float().mean()),
         "counts of digits 0 to 9": torch.bincount(seen.digit, minlength=10).tolist(),
     }
-
-
-def frame() -> Tensor:
-    """The outermost four pixels, where digits hardly are."""
-    mask = torch.ones(32, 32, dtype=torch.bool)
-    mask[4:-4, 4:-4] = False
-    return mask
 
 
 def pairs(n_samples: int, n_steps: int, mean: Tensor, covariance: Tensor, real: Tensor, seed: int) -> dict[str, Any]:

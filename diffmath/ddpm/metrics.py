@@ -222,9 +222,10 @@ def features(
     with tqdm(total=len(images), unit=" images", desc="features", disable=not progress) as bar:
         for part in images.split(batch_size):
             h = classifier.features(part.to(weight))
-            confidence, digit = classifier.head(h).double().softmax(dim=1).max(dim=1)
+            logits, h = classifier.head(h).cpu(), h.cpu()  # not every device knows float64
+            confidence, digit = logits.double().softmax(dim=1).max(dim=1)
             for found, kept in ((h.double(), values), (digit, digits), (confidence, confidences)):
-                kept.append(found.cpu())
+                kept.append(found)
             bar.update(len(part))
     return Features(torch.cat(values).numpy(), torch.cat(digits).numpy(), torch.cat(confidences).numpy())
 
@@ -510,9 +511,9 @@ def background(images: Tensor) -> Background:
         If the images are not finite floating tensors of that shape, or too few.
     """
     x = _checked(images, "images", 2)
-    frame = torch.ones(x.shape[-2:], dtype=torch.bool, device=x.device)
+    frame = torch.ones(x.shape[-2:], dtype=torch.bool)
     frame[FRAME:-FRAME, FRAME:-FRAME] = False
-    pixels = x[:, 0, frame].double().cpu().numpy()
+    pixels = x[:, 0, frame].double().numpy()
     mean = float(pixels.mean())
     square = ((pixels - mean) ** 2).mean(1)  # each image's share in the variance
     spread = math.sqrt(square.mean())
@@ -552,7 +553,7 @@ def memorisation(images: Tensor, training: Tensor, *, rng: Seed = 0, progress: b
     """
     from scipy.stats import binomtest  # takes as long to import as torch
 
-    x, y = _checked(images, "images").flatten(1), _checked(training, "training", 2).flatten(1).to(images.device)
+    x, y = _checked(images, "images").flatten(1), _checked(training, "training", 2).flatten(1)
     found = []
     # |y|^2 / 2 - x.y orders the neighbours: one matrix product in single precision finds the candidates, and the
     # distances of these are exact.
@@ -563,7 +564,7 @@ def memorisation(images: Tensor, training: Tensor, *, rng: Seed = 0, progress: b
             candidates = order.topk(min(4, len(y)), dim=1, largest=False).indices
             distance = (part[:, None].double() - y[candidates].double()).square().sum(2).sqrt()
             nearest, which = distance.topk(2, dim=1, largest=False)
-            found.append((candidates.gather(1, which)[:, 0].cpu(), nearest.cpu()))
+            found.append((candidates.gather(1, which)[:, 0], nearest))
             bar.update(len(part))
     indices, nearest = torch.cat([i for i, _ in found]).numpy(), torch.cat([d for _, d in found]).numpy()
     ratios = np.divide(nearest[:, 0], nearest[:, 1], out=np.zeros(len(nearest)), where=nearest[:, 1] > 0)
@@ -614,7 +615,8 @@ def evaluate(
         If these are not finite floating tensors of that shape, or too few, or plainly on another scale than [-1, 1].
     """
     for name, given, least in (("images", images, LEAST), ("reference", reference, LEAST), ("training", training, 2)):
-        _require_scale(_checked(given, name, least), given, name)
+        _checked(given, name, least)
+        _require_scale(given, name)
     rng = np.random.default_rng(rng)
     classifier = load_classifier() if classifier is None else classifier
     seen, real = (features(z, classifier, progress=progress) for z in (images, reference))
@@ -723,7 +725,7 @@ def _text(number: Estimate | Extrapolation | Interval) -> str:
 
 
 def _checked(images: Tensor, name: str, least: int = 1) -> Tensor:
-    """Images, clipped to [-1, 1]."""
+    """Images, clipped to [-1, 1], on the CPU, wherever they were."""
     if not isinstance(images, Tensor) or not images.is_floating_point():
         raise TypeError(f"{name} must be a floating tensor; it is {getattr(images, 'dtype', type(images).__name__)}")
     if images.shape[1:] != (1, 32, 32) or len(images) < least:
@@ -732,13 +734,13 @@ def _checked(images: Tensor, name: str, least: int = 1) -> Tensor:
         )
     if not torch.isfinite(images).all():
         raise ValueError(f"{name} must be finite; they hold NaN or infinity")
-    return images.clamp(-1, 1)
+    return images.detach().cpu().clamp(-1, 1)
 
 
-def _require_scale(clipped: Tensor, images: Tensor, name: str) -> None:
+def _require_scale(images: Tensor, name: str) -> None:
     """Digits in [0, 1] or 0..255 would be judged without a word; bad samples are to be judged."""
-    outside = float(((images - clipped).abs() > 0.5).float().mean())
-    if clipped.min() >= 0 or outside > 0.5:
+    outside = float((images.abs() > 1.5).float().mean())
+    if images.min() >= 0 or outside > 0.5:
         raise ValueError(
             f"{name} must have pixels in [-1, 1], black being -1; they range from {images.min():.3g} to "
             f"{images.max():.3g}, and {outside:.0%} of them are outside by more than 0.5"

@@ -450,6 +450,13 @@ def test_evaluate(digits, judge, evaluation):
     assert metrics.summary(again) == metrics.summary(evaluation)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_evaluate_samples_that_lie_on_a_gpu(digits, judge, evaluation):
+    x = digits[0]
+    found = ddpm.evaluate(x[:150].cuda(), x[150:400], x[400:1000], classifier=judge, rng=3)
+    assert metrics.summary(found) == metrics.summary(evaluation)
+
+
 def test_evaluate_in_any_order(digits, judge, monkeypatch):
     """Real images of which the first are zeros and ones: what is taken of them is taken at random."""
     monkeypatch.setattr(metrics, "ENERGY_IMAGES", 150)
