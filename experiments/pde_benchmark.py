@@ -429,7 +429,8 @@ def main(
     with importlib.import_module("threadpoolctl").threadpool_limits(1):  # it comes with scikit-learn
         for part in [p for p in sections if p in parts]:
             name, run = sections[part]
-            load = os.getloadavg()
+            getloadavg = getattr(os, "getloadavg", lambda: ())  # Windows has none
+            load = getloadavg()
             found = run(smoke, repeats, time_limit, seed)
             if found is None:
                 continue
@@ -440,7 +441,7 @@ def main(
                 "device": "cpu",
                 "processor": processor(),
                 "threads": "1: BLAS and OpenMP by threadpoolctl, numba by NUMBA_NUM_THREADS, scipy.fft by its default",
-                "load average at the start and the end": [round(x[0], 2) for x in (load, os.getloadavg())],
+                "load average at the start and the end": [round(x[0], 2) for x in (load, getloadavg()) if x],
             }
             write_json(results, report)
 
