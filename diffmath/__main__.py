@@ -95,8 +95,8 @@ def train(
     if not 0 < epochs < 1e9:
         raise typer.BadParameter(f"epochs must be positive; it is {epochs}", param_hint="--epochs")
     images = to_tensor(load_mnist(data.value, data_dir).images)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         model = getattr(ddpm.UNet, network.value)()
     if resume and not (out / "checkpoint.safetensors").exists():
         typer.echo(f"there is no checkpoint in {out} to go on from; starting anew", err=True)
@@ -178,7 +178,7 @@ def sample(
     _require_writable(out, "--out")
     with ddpm.joined(device) as place:
         trained = ddpm.load_checkpoint(checkpoint, device=place)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(place if place.type == "cuda" else "cpu").manual_seed(seed)
         images = ddpm.sample(
             trained.model,
             trained.schedule,
@@ -335,7 +335,7 @@ def evaluate(
     n_samples: Annotated[int, typer.Option("--n-samples", "-n", min=100, help="How many images to sample.")] = 1000,
     n_steps: Annotated[int, typer.Option(min=1, help="Steps of the sampler.")] = 20,
     method: Annotated[
-        str, typer.Option(help="ancestral (Algorithm 2, which wants all T steps), ddim, heun or dpmsolver++2m.")
+        str, typer.Option(help="ancestral (Algorithm 2), ddim, heun or dpmsolver++2m.")
     ] = "dpmsolver++2m",
     start: Annotated[
         Start, typer.Option(help="x_T: N(0, I) as in Algorithm 2, or with the mean and covariance it has for MNIST.")
@@ -376,7 +376,7 @@ def evaluate(
         made: dict[str, Any] = {"file": str(samples)}
     else:
         trained = ddpm.load_checkpoint(checkpoint, device=place)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(place if place.type == "cuda" else "cpu").manual_seed(seed)
         x_T = _start(start, trained, n_samples, generator)
         images = ddpm.sample(
             trained.model, trained.schedule, x_T, n_samples, n_steps, method, generator, progress=True

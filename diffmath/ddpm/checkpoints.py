@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from diffmath._files import replacing
-from diffmath.ddpm._environment import choose_device
+from diffmath.ddpm._environment import choose_device, memory_format
 from diffmath.ddpm.unet import UNet
 from diffmath.schedule import VarianceSchedule
 
@@ -98,7 +98,8 @@ def load_checkpoint(
         raise CheckpointError(f"{path} does not hold the network that it announces: it has no {error}") from error
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not hold the network that it announces: {error}") from error
-    return Checkpoint(model.to(place).eval(), schedule, header["metadata"])
+    model = model.to(place).to(memory_format=memory_format(place))  # type: ignore[call-overload]
+    return Checkpoint(model.eval(), schedule, header["metadata"])
 
 
 def save_checkpoint(

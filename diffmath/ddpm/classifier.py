@@ -158,8 +158,8 @@ def train_classifier(
     if labels.min() < 0 or labels.max() > 9:
         raise ValueError(f"labels must lie in 0..9; they range from {labels.min()} to {labels.max()}")
     place = choose_device(device)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         classifier = Classifier().to(place).train()
     generator, on_cpu = torch.Generator(place).manual_seed(seed), torch.Generator().manual_seed(seed)
     images, labels = images.to(place), labels.to(place).long()

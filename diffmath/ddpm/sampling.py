@@ -110,8 +110,8 @@ def sample(
         Steps, 1..T; all T of Algorithm 2 unless given.
     method : {"ancestral", "ddim", "heun", "dpmsolver++2m"}
         The sampler, a function of `diffmath.ddpm.samplers`: "ancestral" is Algorithm 2; the others are deterministic
-        (but for "ddim" with ``eta > 0``) and get by with fewer steps. "heun" evaluates the model 2 n - 1 times in n
-        steps, the others n times.
+        (but for "ddim" with ``eta > 0``) and solve the probability-flow ODE, to order 1, 2 and 2. "heun" evaluates the
+        model 2 n - 1 times in n steps, the others n times.
     generator : torch.Generator, optional
         The source of all noise; noise is drawn on its device for all N samples at once, so that neither the batch
         size nor the model's device changes it. A fresh, randomly seeded generator on the device that computes unless
