@@ -101,8 +101,7 @@ def gaussian_table() -> list[dict[str, Any]]:
 
 
 def describe(images: Tensor) -> dict[str, Any]:
-    """Brightness, and the digits that the classifier sees, of the images as they would be shown."""
-    images = images.clamp(-1, 1)
+    """Brightness, and the digits that the classifier sees."""
     seen = classify(load_classifier(), images)
     brightness = images.mean((1, 2, 3))
     return {
@@ -121,7 +120,10 @@ def pairs(n_samples: int, n_steps: int, mean: Tensor, covariance: Tensor, real: 
     network, schedule, _ = load_checkpoint(None)
     z = torch.randn((n_samples, 1, 32, 32), generator=torch.Generator().manual_seed(seed))
     x_T = matched_start(schedule, n_samples, mean, covariance=covariance, generator=torch.Generator().manual_seed(seed))
-    images = [sample(network, schedule, x, n_steps=n_steps, method="dpmsolver++2m", progress=True) for x in (z, x_T)]
+    images = [  # clipped, as they would be shown
+        sample(network, schedule, x, n_steps=n_steps, method="dpmsolver++2m", progress=True).clamp(-1, 1)
+        for x in (z, x_T)
+    ]
     change = images[1] - images[0]
     brighter = change.mean((1, 2, 3))
     digits = [classify(load_classifier(), x).digit for x in images]
@@ -279,8 +281,9 @@ def draw_digits(ax: Axes, table: dict[str, Any]) -> None:
             np.arange(10) + 0.28 * (i - 1), 100 * share, 0.28, color=shade, ec="0.2", hatch=hatch, lw=0.7, label=kind
         )
     change = table["change by the matched start, in pairs"]
+    brighter = f"{change['mean brightness']:+.4f} ± {change['its standard error']:.4f}"
     ax.set(
-        title=f"(b) the network: brightness {change['mean brightness']:+.4f} ± {change['its standard error']:.4f}",
+        title=f"(b) matched less N(0, I): brightness {brighter}",
         xlabel="digit, as the classifier sees it",
         ylabel="% of the images",
         xticks=range(10),
