@@ -281,9 +281,9 @@ def draw_digits(ax: Axes, table: dict[str, Any]) -> None:
             np.arange(10) + 0.28 * (i - 1), 100 * share, 0.28, color=shade, ec="0.2", hatch=hatch, lw=0.7, label=kind
         )
     change = table["change by the matched start, in pairs"]
-    brighter = f"{change['mean brightness']:+.4f} ± {change['its standard error']:.4f}"
+    darker = f"{-change['mean brightness']:.3f} ± {change['its standard error']:.3f}"
     ax.set(
-        title=f"(b) matched less N(0, I): brightness {brighter}",
+        title=f"(b) matched start: darker by {darker}",
         xlabel="digit, as the classifier sees it",
         ylabel="% of the images",
         xticks=range(10),
