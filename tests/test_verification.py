@@ -244,7 +244,7 @@ ALGORITHMS = [
         "_coefficients(t, s)\n        walk.predict(x, t,",
         "_coefficients(t, s)\n        walk.predict(x, max(t - 1, 1),",
     ),
-    ("sample", "torch.full((len(part),), t,", "torch.full((len(part),), max(t - 1, 1),"),
+    ("sample", ".fill_(t)", ".fill_(max(t - 1, 1))"),
     ("sample", "return noise.to(device),", "return (1 + 1e-9) * noise.to(device),"),
     ("sample", "return torch.randn(", "generator.manual_seed(0)\n        return torch.randn("),
 ]
