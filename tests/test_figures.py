@@ -153,6 +153,7 @@ def test_saved_alike(run, tmp_path):
         save_figure(figure1.draw(images), tmp_path / name, dpi=150)
     for suffix in (".png", ".pdf"):
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    assert b"CreationDate" not in (tmp_path / "a.pdf").read_bytes()  # which would be the same within a second
 
 
 def test_command(run, tmp_path, capsys):

@@ -226,7 +226,7 @@ def test_average(images):
     for k, weight in enumerate(weights[1:], start=1):
         decay = min(0.3, (1 + k) / (10 + k))
         average = decay * average + (1 - decay) * weight
-    torch.testing.assert_close(result.model.conv_out.bias.detach(), average)
+    torch.testing.assert_close(result.model.conv_out.bias.detach(), average, rtol=1e-5, atol=0)
 
 
 def test_record(images, tmp_path):
