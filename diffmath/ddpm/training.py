@@ -12,7 +12,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -68,8 +68,10 @@ def train(
     batch_size: int = 128,
     learning_rate: float = 5e-4,
     betas: tuple[float, float] = (0.9, 0.9999),
+    warm_up: int = 0,
     average_decay: float = 0.999,
     seed: int = 0,
+    started_from: Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
     autocast: bool = True,
     compile: bool = False,
@@ -106,10 +108,17 @@ def train(
     batch_size, learning_rate, betas : int, float, (float, float)
         Of the minibatches, over all processes, and of Adam; the defaults are those of the paper and of the example
         it follows.
+    warm_up : int
+        Steps in which the learning rate rises to its value, linearly. A trained network needs it: Adam's first steps,
+        from few gradients, are as large as its largest.
     average_decay : float
         The decay d of the moving average, in [0, 1).
     seed : int
-        Seeds the order of the images, the times and the noise; initial weights are the caller's.
+        Seeds the order of the images, the times and the noise; initial weights are the caller's. A training that starts
+        from another on the same images wants another seed, or it sees the same minibatches again.
+    started_from : mapping, optional
+        If the model's weights were trained before: the record of that, a `Checkpoint`'s ``metadata``. It goes into the
+        new record, and its images are counted in ``images_seen``.
     device : str or torch.device, optional
         Where to train; the best device of this machine unless given.
     autocast : bool
@@ -167,19 +176,21 @@ def train(
     """
     n_steps, batch_size = require_count("n_steps", n_steps), require_count("batch_size", batch_size)
     log_every, seed = require_count("log_every", log_every), require_count("seed", seed, 0)
+    warm_up = require_count("warm_up", warm_up, 0)
     _check(model, images, learning_rate, betas, average_decay, checkpoint_minutes, sample_minutes, directory)
     if directory is None and (resume or tensorboard or sample_minutes is not None):
         raise ValueError("resume, tensorboard and sample_minutes need a directory; none was given")
     processes = Processes()
     if batch_size % processes.size:
         raise ValueError(f"batch_size must be a multiple of the {processes.size} processes; it is {batch_size}")
-    to_json(metadata or {})  # refused now rather than when it is to be saved
+    for record in (metadata, started_from):
+        to_json(record or {})  # refused now rather than when it is to be saved
     images = images.detach().to(next(model.parameters()).dtype)
     place = choose_device(device)
     dtype = autocast_dtype(place) if autocast else None
     settings = {
         "schedule": hashlib.sha256(schedule.beta.tobytes()).hexdigest()[:16],
-        "images": hashlib.sha256(images.cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()[:16],
+        "images": _digest([images]),
         "batch_size": batch_size,
         "learning_rate": float(learning_rate),
         "betas": [float(beta) for beta in betas],
@@ -187,6 +198,11 @@ def train(
         "seed": seed,
         "log_every": log_every,
     }
+    if warm_up:
+        settings["warm_up"] = warm_up
+    if started_from is not None:
+        _require_another_seed(started_from, settings)
+        settings["initial_weights"] = _digest(model.parameters())
     model.to(place).to(memory_format=memory_format(place))  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(
         model.parameters(), lr=learning_rate, betas=betas, fused=place.type in ("cpu", "cuda") or None
@@ -198,7 +214,7 @@ def train(
         "processes": processes.size,
         "warm_up_seconds": None,
     }
-    state = State(model, average, optimizer, schedule, settings, dict(metadata or {}), origin, processes)
+    state = State(model, average, optimizer, schedule, settings, dict(metadata or {}), origin, processes, started_from)
     path, log = None if directory is None else Path(directory) / CHECKPOINT, None
     if path is not None:
         for present in (path, path.with_name(WEIGHTS)):
@@ -238,6 +254,9 @@ def train(
     first_step = logged_step = state.step
     with bar, _deferred_interrupts(path is not None, impatient=processes.size == 1) as interrupted:
         while state.step < n_steps:
+            rate = learning_rate * min(1.0, (state.step + 1) / warm_up) if warm_up else learning_rate
+            for group in optimizer.param_groups:
+                group["lr"] = rate
             x_0, eps, t = batches(state.step)
             x_t = batches.add_noise(x_0, eps, t)
             with torch.autocast(place.type, dtype, enabled=dtype is not None):
@@ -267,7 +286,7 @@ def train(
                         "images": n_images,
                         "epoch": n_images / len(images),
                         "loss": mean_loss,
-                        "learning_rate": learning_rate,
+                        "learning_rate": rate,
                         "gradient_norm": float(nn.utils.get_total_norm(gradients)),
                         "images_per_second": n_new / (clock() - logged_at) if n_new else math.nan,
                     }
@@ -381,6 +400,26 @@ class _Batches:
             parts.append(self.order[1][first : first + end - begin])
             begin += len(parts[-1])
         return torch.cat(parts)
+
+
+def _digest(tensors: Iterable[Tensor]) -> str:
+    """What tells one training set, or one network, from another."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _require_another_seed(before: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> None:
+    """That no training before saw the same minibatches."""
+    while before is not None:
+        known = before.get("settings") or {}
+        if all(known.get(name) == settings[name] for name in ("images", "batch_size", "seed")):
+            raise ValueError(
+                f"seed must not be that of a training before on the same images, whose minibatches would come again; "
+                f"it is {settings['seed']} for both"
+            )
+        before = before.get("started_from")
 
 
 def _mix(*key: int) -> int:

@@ -1,5 +1,6 @@
 """Algorithm 1: its minimiser, its exact resumption, its files."""
 
+import copy
 import csv
 import os
 import resource
@@ -207,6 +208,72 @@ def test_compiled(images, monkeypatch):
     assert len(calls) == 3
     assert same(result.model, expected.model)
     assert (result.metadata["compiled"], expected.metadata["compiled"]) == (True, False)
+
+
+def test_starts_from_a_trained_network(images, tmp_path):
+    """The weights are those of the checkpoint; the record holds its record, and counts its images."""
+    train(network(), SCHEDULE, images, 3, directory=tmp_path / "first", **QUICK)
+    first = load_checkpoint(tmp_path / "first" / "model.safetensors")
+    begin = {"started_from": first.metadata, "seed": 1}
+    seen = []
+    watched = load_checkpoint(tmp_path / "first" / "model.safetensors").model
+    watched.register_forward_pre_hook(lambda module, args: seen.append(copy.deepcopy(module)) if not seen else None)
+    whole = train(watched, SCHEDULE, images, 5, **QUICK | begin)
+    assert same(seen[0], first.model)
+    assert whole.metadata["started_from"] == first.metadata
+    assert (whole.metadata["steps"], whole.metadata["images_seen"]) == (5, 12 + 20)
+    for n_steps in (2, 5):  # and is resumed exactly
+        model = load_checkpoint(tmp_path / "first" / "model.safetensors").model
+        parts = train(model, SCHEDULE, images, n_steps, directory=tmp_path / "b", resume=True, **QUICK | begin)
+    assert same(parts.model, whole.model)
+    assert load_checkpoint(tmp_path / "b" / "model.safetensors").metadata["images_seen"] == 32
+    again = {"directory": tmp_path / "b", "resume": True, "seed": 1}
+    with pytest.raises(ValueError, match="other settings: initial_weights = .*, now None"):
+        train(network(), SCHEDULE, images, 6, **QUICK | again)
+    with pytest.raises(ValueError, match="other settings: initial_weights = "):
+        train(network(), SCHEDULE, images, 6, **QUICK | again | begin)  # not the weights that it names
+
+
+def test_the_same_minibatches_do_not_come_again(images):
+    """A training that starts from another, or from one that started from it, has another seed or other images."""
+    first = train(network(), SCHEDULE, images, 1, **QUICK).metadata
+    second = train(network(), SCHEDULE, images, 1, started_from=first, **QUICK | {"seed": 1}).metadata
+    for before, seed in ((first, 0), (second, 0), (second, 1)):
+        with pytest.raises(ValueError, match=f"seed must not be that of a training before.* it is {seed} for both"):
+            train(network(), SCHEDULE, images, 1, started_from=before, **QUICK | {"seed": seed})
+    third = train(network(), SCHEDULE, images[:8], 1, started_from=second, **QUICK).metadata
+    assert third["images_seen"] == 12
+    for record, kind in (({}, TypeError), ({"images_seen": -1}, ValueError)):
+        with pytest.raises(kind, match="started_from's images_seen must be"):
+            train(network(), SCHEDULE, images, 1, started_from=record, **QUICK)
+
+
+def test_warm_up(images, tmp_path):
+    """The learning rate rises linearly, and Adam takes it: its first step moves each weight by it, up or down."""
+    rate = QUICK["learning_rate"]
+    for warm_up, first in ((0, rate), (4, rate / 4)):
+        model, before = network(), network().conv_out.bias.detach()
+        train(model, SCHEDULE, images, 1, warm_up=warm_up, **QUICK)
+        assert (model.conv_out.bias.detach() - before).abs().item() == pytest.approx(first, rel=1e-4)
+    model = network()
+    train(model, SCHEDULE, images, 6, directory=tmp_path / "a", warm_up=4, **QUICK | {"log_every": 1})
+    with open(tmp_path / "a" / "log.csv", newline="") as file:
+        rates = [float(entry["learning_rate"]) for entry in csv.DictReader(file)]
+    assert rates == pytest.approx([rate / 4, rate / 2, 3 * rate / 4, rate, rate, rate])
+    for n_steps in (3, 6):
+        parts = network()
+        options = {"directory": tmp_path / "b", "resume": True, "log_every": 1}
+        train(parts, SCHEDULE, images, n_steps, warm_up=4, **QUICK | options)
+    assert same(parts, model)
+    for warm_up in (0, 3):
+        with pytest.raises(ValueError, match=f"other settings: warm_up = 4, now {warm_up or None}"):
+            train(network(), SCHEDULE, images, 7, warm_up=warm_up, **QUICK | options)
+    diverging = network()
+    diverging.register_forward_hook(lambda module, args, output: output * float("nan"))
+    with pytest.raises(TrainingDivergedError, match="learning rate 0.001 after 9 steps of warm-up; there is no"):
+        train(diverging, SCHEDULE, images, 2, warm_up=9, **QUICK)
+    with pytest.raises(ValueError, match="warm_up must be at least 0"):
+        train(network(), SCHEDULE, images, 1, warm_up=-1, **QUICK)
 
 
 def test_average(images):
