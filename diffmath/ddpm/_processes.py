@@ -85,6 +85,8 @@ def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
         return
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if str(device).startswith("cuda:"):
+        raise ValueError(f"several processes take a GPU each; the device is {device}, and must be cuda")
     if str(device) == "cuda":  # before any GPU is touched, so that none has the others' contexts
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     place = choose_device(device)

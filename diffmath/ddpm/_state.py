@@ -54,7 +54,9 @@ class State:
         self.settings, self.metadata, self.origin, self.processes = settings, metadata, origin, processes
         self.images_before = 0  # seen by the weights in the training they come from
         if started_from is not None:
-            self.images_before = require_count("started_from's images_seen", started_from.get("images_seen"), 0)
+            self.images_before = require_count(
+                "images_seen in the record of the training before", started_from.get("images_seen"), 0
+            )
             self.metadata = {**metadata, "started_from": dict(started_from)}
         self.resumed: list[dict[str, Any]] = []  # the origins of the parts before, each with the step it went to
         self.loaded: tuple[int, dict[str, Any]] | None = None
@@ -64,6 +66,11 @@ class State:
         device = next(model.parameters()).device
         self.levels = NoiseLevels(schedule.n_steps, device)
         self._lost = torch.full((), NEVER, device=device)  # the first step whose loss is not finite
+
+    def learning_rate(self, step: int) -> float:
+        """That of a step, 1 the first: rising in a warm-up, then constant."""
+        most, warm_up = self.settings["learning_rate"], self.settings.get("warm_up", 0)
+        return float(most * min(1.0, step / warm_up)) if warm_up else float(most)
 
     def count(self, losses: Tensor, t: Tensor) -> None:
         """One more step, from the losses of its images at their times; does not wait for the device."""
@@ -92,11 +99,10 @@ class State:
         if not torch.isfinite(value):
             step = -self.processes.largest(-int(self._lost)) if name == "the loss" else NEVER
             when = f"at step {step}" if step < NEVER else f"by step {self.step}"
-            warm_up = self.settings.get("warm_up")
+            rate = self.learning_rate(min(step, self.step))
             kept = f"the last good checkpoint is {path}" if path and path.exists() else "there is no checkpoint"
             raise TrainingDivergedError(
-                f"{name} was {float(value)} {when}, with learning rate {self.settings['learning_rate']}"
-                f"{f' after {warm_up} steps of warm-up' if warm_up else ''}; {kept}. Try a smaller learning rate."
+                f"{name} was {float(value)} {when}, with learning rate {rate:.6g}; {kept}. Try a smaller learning rate."
             )
 
     @property

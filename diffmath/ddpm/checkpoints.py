@@ -48,7 +48,7 @@ class Checkpoint(NamedTuple):
     metadata : dict
         How it was trained: data, network, images seen, steps, seconds, losses; device, precision, versions, commit and
         date; under "settings" batch size, learning rate, seed and the like; if the run was resumed, under "resumed"
-        the parts before.
+        the parts before; if it started from a trained network, under "started_from" the whole record of that one.
     """
 
     model: UNet
@@ -215,14 +215,18 @@ def _header(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> dict[s
         )
     try:
         header = json.loads(metadata[FORMAT], parse_constant=_refuse)
-        version, architecture = header["version"], header["architecture"]["name"]
+        version = header["version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} has a damaged header: {error!r}") from error
+    if version != VERSION:  # of which nothing else is known
+        raise CheckpointError(f"{path} has format version {version}; this version of diffmath reads {VERSION}")
+    try:
+        architecture = header["architecture"]["name"]
         header["architecture"]["config"]
         if not isinstance(header["metadata"], dict):
             raise TypeError(f"its metadata are a {type(header['metadata']).__name__}, not a dict")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} has a damaged header: {error!r}") from error
-    if version != VERSION:
-        raise CheckpointError(f"{path} has format version {version}; this version of diffmath reads {VERSION}")
     if architecture != UNet.__name__:
         raise CheckpointError(f"{path} holds a {architecture}; this version of diffmath knows {UNet.__name__}")
     result: dict[str, Any] = header

@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffmath.ddpm._environment import autocast_dtype, choose_device
+from diffmath.ddpm._processes import Processes
 from diffmath.ddpm.training import train
 from diffmath.schedule import VarianceSchedule
 
@@ -27,8 +28,9 @@ class TrainingCost(NamedTuple):
     flop_per_image : int
         Of one training image: forwards, and about twice that backwards.
     memory : int
-        Bytes: on CUDA the most that was allocated while measuring, elsewhere what must be kept at once: the weights
-        with their average, gradients and Adam's two moments, the data, and what the forward pass keeps.
+        Bytes of this process: on CUDA the most that was allocated while measuring, elsewhere what must be kept at
+        once: the weights with their average, gradients and Adam's two moments, the data, and what the forward pass
+        keeps.
     warm_up_seconds : float
         Of the first step, with compilation if there is any.
     images_per_second : float
@@ -107,7 +109,7 @@ def training_cost(
         torch.cuda.reset_peak_memory_stats(place)
         memory = 0
     else:
-        memory = _kept(model, images, batch_size, autocast_dtype(place) if autocast else None)
+        memory = _kept(model, images, batch_size // Processes().size, autocast_dtype(place) if autocast else None)
     n_steps = n_steps or (3 if place.type == "cpu" else 50)
     settings = {"batch_size": batch_size, "device": place, "autocast": autocast, "progress": False, **options}
     record = train(model, schedule, images, 1 + n_steps, **settings).metadata

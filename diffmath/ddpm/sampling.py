@@ -193,8 +193,7 @@ def sample(
         if len(x) == 0:  # more processes than samples
             return
         for part, result in zip(x.split(batch_size), out.split(batch_size), strict=True):
-            with torch.autocast(place.type, precision, enabled=precision is not None):
-                eps = network(fed[: len(part)].copy_(part), at[: len(part)].fill_(t))
+            eps = network(fed[: len(part)].copy_(part), at[: len(part)].fill_(t))
             if not isinstance(eps, Tensor):
                 raise TypeError(f"the model must return a tensor; it gave {type(eps).__name__}")
             if eps.shape != part.shape:
@@ -205,7 +204,10 @@ def sample(
     states = {path[0]: x.clone()}
     evaluations = (2 * len(path) - 3 if method == "heun" else len(path) - 1) * len(x)
     quiet = not progress or not processes.first
-    with tqdm(total=evaluations, unit=" evaluations", unit_scale=True, disable=quiet, desc="sampling") as bar:
+    with (
+        torch.autocast(place.type, precision, enabled=precision is not None),  # around all steps: it casts weights once
+        tqdm(total=evaluations, unit=" evaluations", unit_scale=True, disable=quiet, desc="sampling") as bar,
+    ):
         for s, state in SAMPLERS[method](x, Walk(schedule, path, predict, fresh_noise, eta)):
             if s in wanted:
                 states[s] = state.clone()

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from diffmath._arguments import require_count
-from diffmath._files import sweep
+from diffmath._files import held, sweep
 from diffmath.ddpm._environment import autocast_dtype, choose_device, memory_format, provenance
 from diffmath.ddpm._log import Log
 from diffmath.ddpm._processes import Processes
@@ -127,9 +127,10 @@ def train(
         Whether to use torch.compile: minutes of warm-up, and it needs a C++ compiler.
     directory : path, optional
         Where to write ``checkpoint.safetensors`` every few minutes, ``log.csv``, and at the end
-        ``model.safetensors``, the averaged weights in half precision. Nothing is written unless it is given. The log
-        has the loss, also by bins of the noise level t, the learning rate, the norm of the gradient in the entry's
-        last step, and images per second, the first step's warm-up apart.
+        ``model.safetensors``, the averaged weights in half precision; also ``samples-<step>.png`` and ``tensorboard/``
+        where these are wanted. Nothing is written unless it is given. The log has the loss, also by bins of the noise
+        level t, the learning rate, the norm of the gradient in the entry's last step, and images per second, the first
+        step's warm-up apart.
     resume : bool
         Whether to go on from the directory's checkpoint, if it has one; the settings must be the same, only
         ``n_steps`` may grow. On a CPU, with the same precision, compilation, number of threads and version of torch,
@@ -163,8 +164,10 @@ def train(
     TypeError
         If a count or the seed is no integer, or the model for a directory is no `UNet`.
     FileExistsError
-        If the directory holds a run, or its log, and ``resume`` is false, or weights or a log that are not those of its
-        run.
+        If the directory holds a run and ``resume`` is false, or weights or a log without the checkpoint that they
+        belong to, or if another process trains there.
+    OSError
+        If a file cannot be written, as on a full disk; the last checkpoint is kept.
     ModuleNotFoundError
         If TensorBoard is wanted and not installed.
     CheckpointError
@@ -215,115 +218,120 @@ def train(
         "warm_up_seconds": None,
     }
     state = State(model, average, optimizer, schedule, settings, dict(metadata or {}), origin, processes, started_from)
-    path, log = None if directory is None else Path(directory) / CHECKPOINT, None
-    if path is not None:
-        for present in (path, path.with_name(WEIGHTS)):
-            if present.exists() and not (resume and path.exists()):
-                raise FileExistsError(f"{present} exists: resume its run, or train in another directory")
-        if path.exists():
-            state.load(path)
-            if state.step > n_steps:
-                raise ValueError(
-                    f"{path} is at step {state.step} already; n_steps must be at least that, it is {n_steps}"
+    path = None if directory is None else Path(directory) / CHECKPOINT
+    with held(path.parent) if path is not None and processes.first else nullcontext():
+        log = None if path is None else _opened(path, state, n_steps, resume, tensorboard)
+        predict: Callable[..., Tensor] = DistributedDataParallel(model) if processes.size > 1 else model
+        predict = torch.compile(predict) if compile else predict
+        batches = _Batches(images.to(place), schedule, batch_size, seed, processes)
+        model.train()
+        bar = tqdm(
+            total=n_steps * batch_size,
+            initial=state.step * batch_size,
+            unit=" images",
+            unit_scale=True,
+            smoothing=0.05,
+            disable=not progress or not processes.first,
+            desc="training",
+        )
+        clock = time.monotonic
+        began = seen_at = saved_at = shown_at = logged_at = clock()
+        first_step = logged_step = state.step
+        with bar, _deferred_interrupts(path is not None, impatient=processes.size == 1) as interrupted:
+            while state.step < n_steps:
+                rate = state.learning_rate(state.step + 1)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                x_0, eps, t = batches(state.step)
+                x_t = batches.add_noise(x_0, eps, t)
+                with torch.autocast(place.type, dtype, enabled=dtype is not None):
+                    prediction = predict(x_t, t)
+                losses = (prediction.to(eps.dtype) - eps).square().flatten(1).mean(dim=1)
+                optimizer.zero_grad()
+                losses.mean().backward()
+                optimizer.step()
+                _follow(average, model, min(average_decay, (1 + state.step) / (10 + state.step)) if state.step else 0.0)
+                state.count(losses.detach(), t)
+                bar.update(batch_size)
+
+                if state.step == first_step + 1:  # compilation, and the device's own preparations
+                    _finish(place)
+                    origin["warm_up_seconds"] = round(clock() - began, 6)
+                    logged_step, logged_at = state.step, clock()
+                now = clock()
+                state.seconds, seen_at = state.seconds + now - seen_at, now
+                if state.step % log_every == 0:
+                    mean_loss, by_level = state.take_loss(path)
+                    bar.set_postfix(loss=f"{mean_loss:.4f}")
+                    if log is not None:
+                        n_images, n_new = state.step * batch_size, (state.step - logged_step) * batch_size
+                        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+                        entry = {
+                            "step": state.step,
+                            "images": n_images,
+                            "epoch": n_images / len(images),
+                            "loss": mean_loss,
+                            "learning_rate": rate,
+                            "gradient_norm": float(nn.utils.get_total_norm(gradients)),
+                            "images_per_second": n_new / (clock() - logged_at) if n_new else math.nan,
+                        }
+                        log.write(entry | {f"loss_t{name}": loss for name, loss in by_level.items()})
+                    logged_step, logged_at = state.step, clock()
+                if path is None:
+                    continue
+                stop, save, show = processes.any(
+                    interrupted.is_set(),
+                    processes.first and now - saved_at >= 60 * checkpoint_minutes,
+                    processes.first and sample_minutes is not None and now - shown_at >= 60 * sample_minutes,
                 )
-        if processes.largest(state.step) != -processes.largest(-state.step):  # this also waits until all have looked
-            raise ValueError(
-                f"all processes must go on from the same checkpoint; {path} is at step {state.step} for process "
-                f"{processes.rank}, and not for another: the directory must be one that all of them share"
-            )
-        if processes.first:
-            for name in (CHECKPOINT, WEIGHTS, Log.NAME, Log.SHEETS):
-                sweep(path.with_name(name))
-            log = Log(path.parent, state.levels.names, state.step, tensorboard, go_on=resume)
+                if stop or save or show:  # a sheet too only of what is finite, and if it fails, nothing is lost
+                    _save(state, path, log)
+                    saved_at = now
+                if stop:
+                    processes.wait()  # a process that ends has the others killed: not while the first is writing
+                    raise KeyboardInterrupt(f"saved after step {state.step} in {path}")
+                if show and log is not None:
+                    log.show(_samples(average, schedule), state.step)
+                if show:
+                    shown_at = now
 
-    predict: Callable[..., Tensor] = DistributedDataParallel(model) if processes.size > 1 else model
-    predict = torch.compile(predict) if compile else predict
-    batches = _Batches(images.to(place), schedule, batch_size, seed, processes)
-    model.train()
-    bar = tqdm(
-        total=n_steps * batch_size,
-        initial=state.step * batch_size,
-        unit=" images",
-        unit_scale=True,
-        smoothing=0.05,
-        disable=not progress or not processes.first,
-        desc="training",
-    )
-    clock = time.monotonic
-    began = seen_at = saved_at = shown_at = logged_at = clock()
-    first_step = logged_step = state.step
-    with bar, _deferred_interrupts(path is not None, impatient=processes.size == 1) as interrupted:
-        while state.step < n_steps:
-            rate = learning_rate * min(1.0, (state.step + 1) / warm_up) if warm_up else learning_rate
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            x_0, eps, t = batches(state.step)
-            x_t = batches.add_noise(x_0, eps, t)
-            with torch.autocast(place.type, dtype, enabled=dtype is not None):
-                prediction = predict(x_t, t)
-            losses = (prediction.to(eps.dtype) - eps).square().flatten(1).mean(dim=1)
-            optimizer.zero_grad()
-            losses.mean().backward()
-            optimizer.step()
-            _follow(average, model, min(average_decay, (1 + state.step) / (10 + state.step)) if state.step else 0.0)
-            state.count(losses.detach(), t)
-            bar.update(batch_size)
-
-            if state.step == first_step + 1:  # compilation, and the device's own preparations
-                _finish(place)
-                origin["warm_up_seconds"] = round(clock() - began, 6)
-                logged_step, logged_at = state.step, clock()
-            now = clock()
-            state.seconds, seen_at = state.seconds + now - seen_at, now
-            if state.step % log_every == 0:
-                mean_loss, by_level = state.take_loss(path)
-                bar.set_postfix(loss=f"{mean_loss:.4f}")
-                if log is not None:
-                    n_images, n_new = state.step * batch_size, (state.step - logged_step) * batch_size
-                    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-                    entry = {
-                        "step": state.step,
-                        "images": n_images,
-                        "epoch": n_images / len(images),
-                        "loss": mean_loss,
-                        "learning_rate": rate,
-                        "gradient_norm": float(nn.utils.get_total_norm(gradients)),
-                        "images_per_second": n_new / (clock() - logged_at) if n_new else math.nan,
-                    }
-                    log.write(entry | {f"loss_t{name}": loss for name, loss in by_level.items()})
-                logged_step, logged_at = state.step, clock()
-            if path is None:
-                continue
-            stop, save, show = processes.any(
-                interrupted.is_set(),
-                processes.first and now - saved_at >= 60 * checkpoint_minutes,
-                processes.first and sample_minutes is not None and now - shown_at >= 60 * sample_minutes,
-            )
-            if stop or save:
+            state.check(path)
+            state.seconds += clock() - seen_at
+            if path is not None and not state.is_as_loaded:
                 _save(state, path, log)
-                saved_at = now
-            if stop:
-                processes.wait()  # a process that ends has the others killed: not while the first is writing
-                raise KeyboardInterrupt(f"saved after step {state.step} in {path}")
-            if show and log is not None:
-                log.show(_samples(average, schedule), state.step)
-            if show:
-                shown_at = now
-
-        state.check(path)
-        state.seconds += clock() - seen_at
-        if path is not None and not state.is_as_loaded:
-            _save(state, path, log)
-        if state.step % log_every:
-            state.take_loss(path)
-    average.eval()
-    record = state.record()
-    if path is not None and processes.first:
-        save_checkpoint(path.with_name(WEIGHTS), average, schedule, record, dtype=torch.float16)  # type: ignore[arg-type]
-    if log is not None:
-        log.close()
-    processes.wait()  # until the files are there
+            if state.step % log_every:
+                state.take_loss(path)
+        average.eval()
+        record = state.record()
+        if path is not None and processes.first:
+            save_checkpoint(path.with_name(WEIGHTS), average, schedule, record, dtype=torch.float16)  # type: ignore[arg-type]
+        if log is not None:
+            log.close()
+        processes.wait()  # until the files are there
     return TrainingResult(average, state.losses, record)
+
+
+def _opened(path: Path, state: State, n_steps: int, resume: bool, tensorboard: bool) -> Log | None:
+    """Become what the directory's checkpoint holds, if there is one; the log, for the process that writes it."""
+    weights, processes = path.with_name(WEIGHTS), state.processes
+    if path.exists() and not resume:
+        raise FileExistsError(f"{path} exists: resume its run, or train in another directory")
+    if weights.exists() and not path.exists():
+        raise FileExistsError(f"{weights} exists, and no checkpoint to go on from: train in another directory")
+    if path.exists():
+        state.load(path)
+        if state.step > n_steps:
+            raise ValueError(f"{path} is at step {state.step} already; n_steps must be at least that, it is {n_steps}")
+    if processes.largest(state.step) != -processes.largest(-state.step):  # this also waits until all have looked
+        raise ValueError(
+            f"all processes must go on from the same checkpoint; {path} is at step {state.step} for process "
+            f"{processes.rank}, and not for another: the directory must be one that all of them share"
+        )
+    if not processes.first:
+        return None
+    for name in (CHECKPOINT, WEIGHTS, Log.NAME, Log.SHEETS):
+        sweep(path.with_name(name))
+    return Log(path.parent, state.levels.names, state.step, tensorboard, go_on=resume)
 
 
 def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffmath._arguments import require_count
+
 __all__ = ["UNet"]
 
 GROUPS = 32
@@ -37,8 +39,10 @@ class UNet(nn.Module):
 
     Raises
     ------
+    TypeError
+        If one of them is no integer.
     ValueError
-        If ``width`` is not a positive multiple of 32, or ``image_size`` of 4.
+        If ``channels`` is less than 1, ``width`` is not a positive multiple of 32, or ``image_size`` of 4.
 
     Examples
     --------
@@ -48,12 +52,13 @@ class UNet(nn.Module):
 
     def __init__(self, width: int = 64, channels: int = 1, image_size: int = 32) -> None:
         super().__init__()
-        if width < GROUPS or width % GROUPS:
+        width, channels, image_size = (
+            require_count(name, n) for name, n in (("width", width), ("channels", channels), ("image_size", image_size))
+        )
+        if width % GROUPS:
             raise ValueError(f"width must be a positive multiple of {GROUPS}; it is {width}")
-        if image_size < 4 or image_size % 4:
+        if image_size % 4:
             raise ValueError(f"image_size must be a positive multiple of 4; it is {image_size}")
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1; it is {channels}")
         self.config = {"width": width, "channels": channels, "image_size": image_size}
         c, e = width, 4 * width
         self.embedding = TimeEmbedding(c)

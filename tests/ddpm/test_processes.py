@@ -210,12 +210,12 @@ def test_torchrun(tmp_path):
 
 def test_killed_at_any_moment(tmp_path):
     """SIGKILL, 20 times, while it trains and saves after each step: always resumable, and in the end the same."""
-    n_steps, rng = 80, random.Random(0)
+    rng = random.Random(0)
     path = tmp_path / "killed" / "checkpoint.safetensors"
     steps = []
     for _ in range(20):
         begun = START.Semaphore(0)
-        process = START.Process(target=run, args=(n_steps, path.parent, begun), kwargs={"checkpoint_minutes": 0.0})
+        process = START.Process(target=run, args=(10_000, path.parent, begun), kwargs={"checkpoint_minutes": 0.0})
         process.start()
         assert all(begun.acquire(timeout=60) for _ in range(rng.randint(1, 4)))
         time.sleep(rng.uniform(0, 0.3))
@@ -226,6 +226,7 @@ def test_killed_at_any_moment(tmp_path):
             steps.append(load_checkpoint(path).metadata["steps"])
     assert sorted(steps) == steps
     assert 0 < steps[0] < steps[-1]
+    n_steps = steps[-1] + 5
     process = START.Process(target=run, args=(n_steps, path.parent))
     process.start()
     process.join(120)
@@ -241,8 +242,10 @@ def test_killed_at_any_moment(tmp_path):
     assert sorted(p.name for p in path.parent.iterdir()) == [path.name, "log.csv", "model.safetensors"]
 
 
-def test_several_processes_need_a_device_that_can_speak(monkeypatch):
+def test_several_processes_need_devices_that_can_speak(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="several processes take a GPU each; the device is cuda:0"), joined("cuda:0"):
+        pass
     with (
         pytest.raises(ValueError, match="several processes must compute on cuda or cpu; the device is meta"),
         joined("meta"),

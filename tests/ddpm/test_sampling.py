@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffmath.ddpm import UNet, denoisers, sample
 from diffmath.ddpm.samplers import SAMPLERS
@@ -360,6 +361,23 @@ def test_bad_models_and_counts():
         sample(lambda x, t: x.numpy(), PAPER, n_steps=1)
     with pytest.raises(ValueError, match="the model's predictions led to NaN or infinity"):
         sample(lambda x, t: x / 0, PAPER, n_steps=1)
+
+
+def test_weights_are_cast_once(monkeypatch):
+    """In bfloat16, not again at every step."""
+    monkeypatch.setattr("diffmath.ddpm.sampling.autocast_dtype", lambda device: torch.bfloat16)
+    model, casts = torch.nn.Linear(7, 7, bias=False), []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten._to_copy.default and args[0].shape == model.weight.shape:
+                casts.append(args[0])
+            return function(*args, **(kwargs or {}))
+
+    model.forward = lambda x, t: torch.nn.functional.linear(x, model.weight)
+    with Watch():
+        sample(model, PAPER, torch.ones((3, 7)), n_steps=5, autocast=True)
+    assert len(casts) == 1
 
 
 def test_compiled(monkeypatch):

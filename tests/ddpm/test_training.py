@@ -3,7 +3,7 @@
 import copy
 import csv
 import os
-import resource
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -23,6 +23,7 @@ from diffmath.ddpm import (
     UNet,
     forward_flop,
     load_checkpoint,
+    sample,
     train,
     training_cost,
 )
@@ -210,6 +211,22 @@ def test_compiled(images, monkeypatch):
     assert (result.metadata["compiled"], expected.metadata["compiled"]) == (True, False)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own
+def test_really_compiled():
+    """By torch.compile itself: what is trained and sampled is the same to rounding."""
+    data = torch.randn((64, 1), generator=torch.Generator().manual_seed(0))
+    plain, compiled = (
+        train(Scalar(), SCHEDULE, data, 20, compile=c, **QUICK | {"autocast": False}).model for c in (False, True)
+    )
+    torch.testing.assert_close(compiled.state_dict(), plain.state_dict())
+    x_T = torch.ones((3, 1))
+    images = [
+        sample(plain, SCHEDULE, x_T, compile=c, generator=torch.Generator().manual_seed(0)) for c in (False, True)
+    ]
+    torch.testing.assert_close(images[1], images[0])
+
+
 def test_starts_from_a_trained_network(images, tmp_path):
     """The weights are those of the checkpoint; the record holds its record, and counts its images."""
     train(network(), SCHEDULE, images, 3, directory=tmp_path / "first", **QUICK)
@@ -244,7 +261,7 @@ def test_the_same_minibatches_do_not_come_again(images):
     third = train(network(), SCHEDULE, images[:8], 1, started_from=second, **QUICK).metadata
     assert third["images_seen"] == 12
     for record, kind in (({}, TypeError), ({"images_seen": -1}, ValueError)):
-        with pytest.raises(kind, match="started_from's images_seen must be"):
+        with pytest.raises(kind, match="images_seen in the record of the training before must be"):
             train(network(), SCHEDULE, images, 1, started_from=record, **QUICK)
 
 
@@ -270,7 +287,7 @@ def test_warm_up(images, tmp_path):
             train(network(), SCHEDULE, images, 7, warm_up=warm_up, **QUICK | options)
     diverging = network()
     diverging.register_forward_hook(lambda module, args, output: output * float("nan"))
-    with pytest.raises(TrainingDivergedError, match="learning rate 0.001 after 9 steps of warm-up; there is no"):
+    with pytest.raises(TrainingDivergedError, match="at step 1, with learning rate 0.000111111; there is no"):
         train(diverging, SCHEDULE, images, 2, warm_up=9, **QUICK)
     with pytest.raises(ValueError, match="warm_up must be at least 0"):
         train(network(), SCHEDULE, images, 1, warm_up=-1, **QUICK)
@@ -322,6 +339,17 @@ def test_divergence_keeps_the_checkpoint(images, tmp_path, minutes):
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
     with pytest.raises(TrainingDivergedError, match="at step 1, .*there is no checkpoint"):
         train(model, SCHEDULE, images, 2, **QUICK)
+
+
+def test_divergence_before_a_sheet_of_samples(images, tmp_path):
+    """The samples would be NaN too, and their error would name neither step nor checkpoint."""
+    train(network(), SCHEDULE, images, 2, directory=tmp_path, **QUICK)
+    model = network()
+    model.register_forward_hook(lambda module, args, output: output * float("nan"))
+    again = {"directory": tmp_path, "resume": True, "sample_minutes": 0.0}  # the log's next entry is at step 4
+    with pytest.raises(TrainingDivergedError, match="nan at step 3, .* the last good checkpoint is"):
+        train(model, SCHEDULE, images, 9, **QUICK | again)
+    assert load_checkpoint(tmp_path / "checkpoint.safetensors").metadata["steps"] == 2
 
 
 def test_divergence_in_the_last_steps(images, tmp_path):
@@ -378,14 +406,17 @@ def test_leftovers(images, tmp_path):
     with pytest.raises(FileExistsError, match="log.csv exists: resume its run, or train in another directory"):
         train(network(), SCHEDULE, images, 2, directory=tmp_path, **QUICK)
     assert rows(tmp_path / "log.csv") == before
-    train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)  # begins anew
+    train(network(), SCHEDULE, images, 4, directory=tmp_path, resume=True, **QUICK)  # begins anew
+    assert (rows(tmp_path / "log-1.csv"), len(rows(tmp_path / "log.csv"))) == (before, 2)
 
 
-def test_one_run_in_a_directory(tmp_path):
+def test_one_run_in_a_directory(images, tmp_path):
     """Two would each take the other's files for leftovers."""
     arguments = ["train", "--data", "sample", "--network", "compact", "--batch-size", "2", "--epochs", "0.0004"]
     with held(tmp_path):
         done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path)])
+        with pytest.raises(FileExistsError, match="another process works in"):
+            train(network(), SCHEDULE, images, 1, directory=tmp_path, **QUICK)
     assert isinstance(done.exception, FileExistsError)
     assert "another process works in" in str(done.exception)
     assert not list(tmp_path.iterdir())
@@ -453,8 +484,10 @@ def test_refuses_to_overwrite_and_other_settings(images, tmp_path):
             train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=resume, **QUICK)
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "log.csv").write_text("date,weight\n1,2\n")
+    pytest.importorskip("tensorboard")
     with pytest.raises(FileExistsError, match="no log of such a training"):
-        train(network(), SCHEDULE, images, 2, directory=tmp_path, **QUICK)
+        train(network(), SCHEDULE, images, 2, directory=tmp_path, tensorboard=True, **QUICK)
+    assert not (tmp_path / "tensorboard").exists()
     assert (tmp_path / "log.csv").read_text() == "date,weight\n1,2\n"
 
 
@@ -593,6 +626,7 @@ def test_without_tensorboard(images, tmp_path, monkeypatch):
 
 def test_full_disk(images, tmp_path):
     """No room for the next checkpoint: an error, the one before stays, and training goes on from it later."""
+    resource = pytest.importorskip("resource")  # of POSIX
     expected = train(network(), SCHEDULE, images, 4, **QUICK).model
     train(network(), SCHEDULE, images, 2, directory=tmp_path, **QUICK)
     before = (tmp_path / "checkpoint.safetensors").read_bytes()
@@ -660,6 +694,10 @@ def test_dry_run(tmp_path):
     for part in ("3,254,177", "0.85 GFLOP; in training 2.54", "GiB", "images/s after", "500 images: "):
         assert part in done.output
     assert not (tmp_path / "run").exists()
+    few = [*arguments[:-2], "0.0008", "--out", str(tmp_path / "run")]  # two steps, of which a run that goes on has less
+    assert CliRunner().invoke(app, few).exit_code == 0
+    left = CliRunner().invoke(app, [*arguments, "--resume", "--out", str(tmp_path / "run")])
+    assert "496 images: " in left.output
 
 
 def test_entries_beyond_the_checkpoint(images, tmp_path):

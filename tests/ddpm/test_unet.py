@@ -1,5 +1,8 @@
 """The network is the paper's: its parameters, its cost, its blocks."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -108,6 +111,9 @@ def test_bad_arguments(compact):
         UNet(image_size=30)
     with pytest.raises(ValueError, match="at least 1; it is 0"):
         UNet(channels=0)
+    with pytest.raises(TypeError, match="width must be an integer; it is 64.0"):
+        UNet(width=64.0)
+    assert json.dumps(UNet(width=np.int64(32)).config) == json.dumps(UNet(width=32).config)
     with pytest.raises(ValueError, match=r"shape is \(1, 32, 32\)"):
         compact(torch.zeros(1, 32, 32), torch.ones(1))
     with pytest.raises(ValueError, match="multiples of 4"):
