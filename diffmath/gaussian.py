@@ -103,7 +103,7 @@ class Gaussian:
         return np.exp(self.log_density(x))
 
     def sample(self, rng: np.random.Generator, n: int) -> Floats:
-        """Independent samples, shape (n, ..., d)."""
+        """Independent samples, n of them, from `rng`: float64 of shape (n, ..., d)."""
         return self.mean + np.sqrt(self.variance) * rng.standard_normal((n, *self.mean.shape))
 
     def __add__(self, other: Gaussian) -> Gaussian:
@@ -192,6 +192,23 @@ class Gaussian:
         r"""The law of :math:`y = a x + \text{noise}`: the integral of :math:`N(y; a x, v)` over this law of x.
 
         Step by step it gives eq. (6); by the transition (11) it leads from the law (9) at one time to a later one.
+
+        Parameters
+        ----------
+        scale : float or array, shape (..., d)
+            a, not zero.
+        variance : float or array, shape (..., d)
+            v, that of the noise.
+
+        Returns
+        -------
+        Gaussian
+
+        Raises
+        ------
+        ValueError
+            If the scale is zero, a variance is not positive, an array's last axis has not d entries, or the result is
+            not finite.
         """
         v = self._factor(variance, "variance")
         return self.affine(scale) + Gaussian(np.zeros(np.broadcast_shapes(self.mean.shape, v.shape)), v)

@@ -237,12 +237,12 @@ class VarianceSchedule:
 
         Parameters
         ----------
-        t, s : int or integer array
+        t, s : int or integer array, at most one-dimensional
             Times with 0 <= s < t <= T; s is t - 1 unless given.
 
         Returns
         -------
-        tuple of float64, each of the shape of t (torch tensors if t is one)
+        tuple of float64, each of the shape that t and s have together (torch tensors if t is one)
 
         Raises
         ------
@@ -256,7 +256,7 @@ class VarianceSchedule:
         return _as(t, alpha), _as(t, variance)
 
     def forward_step(self, x_s: Array, eps: Array, t: Times, s: Times | None = None) -> Array:
-        r"""Eqs. (2), (4), (6): :math:`x_t = \sqrt{\alpha_{t|s}}\, x_s + \sqrt{1 - \alpha_{t|s}}\, \epsilon`.
+        r"""Eqs. (2), (4), (5), (6): :math:`x_t = \sqrt{\alpha_{t|s}}\, x_s + \sqrt{1 - \alpha_{t|s}}\, \epsilon`.
 
         One forward step, or one jump, from time s to time t; with s = 0 it is eq. (8).
 
@@ -345,12 +345,12 @@ class VarianceSchedule:
 
         Parameters
         ----------
-        t, s : int or integer array
+        t, s : int or integer array, at most one-dimensional
             Times with 0 <= s < t <= T; s is t - 1 unless given.
 
         Returns
         -------
-        float64 of the shape of t (a torch tensor if t is one)
+        float64 of the shape that t and s have together (a torch tensor if t is one)
 
         Raises
         ------

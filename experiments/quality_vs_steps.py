@@ -35,7 +35,6 @@ from diffmath.ddpm.checkpoints import SHIPPED
 HERE = Path(__file__).parent
 EVALUATIONS = (10, 20, 50, 100, 250, 500)
 MANY = 100  # evaluations, beyond which only Algorithm 2 gets all samples
-FEW = 500  # digits; of fewer the extrapolated Frechet distance is biased
 LINES = {  # sampler, whether from the matched start, and how the picture shows it
     ("ancestral", False): {"color": "black", "marker": "o", "linestyle": "-"},
     ("ddim", False): {"color": "0.6", "marker": "s", "linestyle": "--"},
@@ -48,7 +47,7 @@ LINES = {  # sampler, whether from the matched start, and how the picture shows 
 SHOWN = {
     "frechet": "Fréchet distance, extrapolated",
     "kernel": "kernel distance",
-    "sure": "share with confidence above 0.9",
+    "sure": "confidence above 0.9, share",
     "background": "mean of the background",
     "energy": "energy distance of pixels",
 }
@@ -82,7 +81,7 @@ def numbers(evaluation: metrics.Evaluation) -> dict[str, tuple[float, float]]:
         "background": evaluation.background.mean,
         "energy": evaluation.energy,
     }
-    if evaluation.n_images < FEW:
+    if evaluation.n_images < metrics.FEW:
         del pairs["frechet"]
     return {name: (float(pair.value), float(pair.error)) for name, pair in pairs.items()}
 
@@ -109,7 +108,8 @@ def curve(
             images, seconds = made(trained, n_samples, n_steps, seed, device, start if matched else None, method=method)
             row = {"checkpoint": name, "method": method, "matched start": matched, "steps": n_steps}
             row |= {"evaluations": evaluations, "samples": n_samples, "seconds": round(seconds, 1)}
-            rows.append(row | numbers(judge(images)))
+            evaluation = judge(images)
+            rows.append(row | numbers(evaluation) | {"all numbers": metrics.summary(evaluation)})
             typer.echo(describe(rows[-1]))
     return rows
 
@@ -152,7 +152,10 @@ def compare(
 
 
 def draw(rows: list[dict[str, Any]], real: dict[str, tuple[float, float]]) -> Figure:
-    """Every number against the evaluations, a column for each checkpoint."""
+    """Every number against the evaluations, a column for each checkpoint.
+
+    Points of fewer samples than the rest of their line are pale and not joined to it.
+    """
     names = list(dict.fromkeys(row["checkpoint"] for row in rows))
     figure = Figure((5.2 * len(names) + 0.6, 2.5 * len(SHOWN)), layout="constrained")
     axes = figure.subplots(len(SHOWN), len(names), squeeze=False, sharex=True, sharey="row")
@@ -160,16 +163,22 @@ def draw(rows: list[dict[str, Any]], real: dict[str, tuple[float, float]]) -> Fi
         for ax, (key, label) in zip(column, SHOWN.items(), strict=True):
             for (method, matched), style in LINES.items():
                 line = [
-                    (row["evaluations"], *row[key])
+                    (row["evaluations"], *row[key], row["samples"])
                     for row in rows
                     if (row["checkpoint"], row["method"], row["matched start"]) == (name, method, matched)
                     and key in row
                 ]
-                if line:
-                    x, y, error = np.transpose(line)
-                    title = f"{method}, matched start" if matched else method
-                    fill = None if matched else "white"
-                    ax.errorbar(x, y, error, label=title, markerfacecolor=fill, markersize=4, capsize=2, **style)
+                title = f"{method}, matched start" if matched else method
+                fill = None if matched else "white"
+                most = max((n for *_, n in line), default=0)
+                for some, part in (
+                    (False, [p for p in line if p[3] == most]),
+                    (True, [p for p in line if p[3] < most]),
+                ):
+                    if part:  # fewer samples are others: not the same line
+                        x, y, error, _ = np.transpose(part)
+                        look = style | ({"linestyle": "", "alpha": 0.5} if some else {"label": title})
+                        ax.errorbar(x, y, error, markerfacecolor=fill, markersize=4, capsize=2, **look)
             if key in real:
                 value, error = real[key]
                 ax.axhspan(value - error, value + error, color="0.85", zorder=0, label="real images")
@@ -177,6 +186,9 @@ def draw(rows: list[dict[str, Any]], real: dict[str, tuple[float, float]]) -> Fi
         column[0].set_title(f"{name} network")
         column[-1].set(xlabel="network evaluations for a sample", xticks=EVALUATIONS, xticklabels=EVALUATIONS)
         column[-1].minorticks_off()
+    few = sorted({row["samples"] for row in rows})
+    note = f"; pale: {few[0]} samples, not {few[-1]}" if len(few) > 1 else ""
+    figure.supxlabel(f"bars: one standard error{note}", fontsize=8)
     figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
     return figure
 

@@ -5,12 +5,13 @@ remedies: the start N(sqrt(alpha_bar_T) m, alpha_bar_T C + (1 - alpha_bar_T) I),
 and a schedule at whose end nothing is left (Lin et al. 2024). The shipped network was trained with the paper's schedule
 and has never seen what the other has at its end, so the second is measured with exact denoisers alone.
 
-Question   (a) For data N(0.3, 0.2^2) and the exact denoiser, what are the mean and the variance of the output with
-           either remedy, both, or none? (Exact: the output is Gaussian.) (b) For the shipped network, what does the
-           first change in samples from the same noise: brightness, digits as the shipped classifier sees them? (c) How
-           many bits per dimension does the variational bound give test images, where in t are they, and how many would
-           the exact denoiser of a Gaussian with MNIST's mean and covariance need? And how far is the bound above the
-           entropy where both are known, for N(0.3, 0.2^2)?
+Question   (a) For a Gaussian, N(0.3, 0.2^2) or one with the mean and covariance of MNIST, and its exact denoiser, how
+           far are the mean and the variance of the output from the data's with either remedy, both, or none? (Exact:
+           the output is Gaussian.) (b) For the shipped network, what does the first change in samples from the same
+           noise: brightness, digits as the shipped classifier sees them? (c) How many bits per dimension does the
+           variational bound give test images, where in t are they, and how many would the exact denoiser of a Gaussian
+           with MNIST's mean and covariance need? And how far is the bound above the entropy where both are known, for
+           N(0.3, 0.2^2)?
 Command    python experiments/start_and_likelihood.py [--data-dir DIRECTORY]
 Minutes    about 6 on a free CPU core (21 beside other work); --smoke: seconds
 Result     results/start_and_likelihood.json, and the picture as results/start_and_likelihood.png and .pdf
@@ -20,21 +21,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
-import matplotlib
 import numpy as np
 import torch
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from sample_statistics import network
 from torch import Tensor
 
-from diffmath import __version__
 from diffmath._files import save_figure, write_json
 from diffmath.data import load_mnist, to_tensor
 from diffmath.ddpm import (
@@ -51,6 +50,7 @@ from diffmath.ddpm import (
     sample,
     variational_bound,
 )
+from diffmath.ddpm._environment import provenance
 from diffmath.ddpm.denoisers import Denoiser
 from diffmath.schedule import VarianceSchedule
 
@@ -64,37 +64,58 @@ STARTS = ("N(0, I)", "matched", "zero terminal", "zero terminal, matched")
 # (a) A Gaussian
 
 
-def output(schedule: VarianceSchedule, matched: bool, method: str, n_steps: int) -> tuple[float, float]:
-    """Mean and variance of the output for data N(0.3, 0.2^2): each step is affine in x, and so are all of them."""
-    denoise = gaussian_denoiser(schedule, MEAN, DEVIATION**2)
+def output(
+    schedule: VarianceSchedule, matched: bool, method: str, n_steps: int, m: Tensor, v: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the output for independent data N(m, v): each step is affine in x, and so are all of them.
+
+    All of shape (d,), float64.
+    """
+    denoise = gaussian_denoiser(schedule, m, v)
     alpha_bar, rest = schedule.transition(schedule.n_steps, 0)
-    mean, variance = (math.sqrt(alpha_bar) * MEAN, alpha_bar * DEVIATION**2 + rest) if matched else (0.0, 1.0)
-    ends = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    mean, variance = (math.sqrt(alpha_bar) * m, alpha_bar * v + rest) if matched else (0 * m, 0 * v + 1)
+    ends = torch.stack([torch.zeros_like(m), torch.ones_like(m)])
     times = schedule.subsequence(n_steps)[::-1].tolist()
     for t, s in pairwise(times) if method == "ancestral" else [(times[0], 0)]:
         if method == "ancestral":
-            a, at_one = schedule.posterior_mean_from_noise(ends, denoise(ends, torch.full((2,), t)), t, s)[
-                :, 0
-            ].tolist()
+            a, at_one = schedule.posterior_mean_from_noise(ends, denoise(ends, torch.full((2,), t)), t, s)
         else:
-            a, at_one = sample(denoise, schedule, ends, n_steps=n_steps, method=method)[:, 0].tolist()
+            a, at_one = sample(denoise, schedule, ends, n_steps=n_steps, method=method)
         b = at_one - a
         mean, variance = a + b * mean, b**2 * variance
         if method == "ancestral":
-            variance += schedule.posterior_variance(t, s)
+            variance = variance + schedule.posterior_variance(t, s)
     return mean, variance
 
 
-def gaussian_table() -> list[dict[str, Any]]:
-    """Mean and variance of the output, the latter over the data's, for every sampler and start."""
-    rows = []
+def gaussian_tables(mean: Tensor, covariance: Tensor) -> dict[str, list[dict[str, Any]]]:
+    """The output's mean and variance against the data's, for every sampler and start, and both Gaussians.
+
+    For images of a mean and a covariance: the offset of the mean as brightness (over all pixels) and as the root mean
+    square of the pixels', and the sum of the variances over the data's. In the covariance's eigenbasis the components
+    are independent.
+    """
+    m, v = (torch.tensor([x], dtype=torch.float64) for x in (MEAN, DEVIATION**2))
+    of_images, axes = torch.linalg.eigh(covariance)
+    of_images, in_basis = of_images.clamp(min=0), mean.double().flatten() @ axes
+    scalar, images = [], []
     for method, n_steps in SAMPLERS:
         for start in STARTS:
-            schedule = ZERO if start.startswith("zero") else PAPER
-            mean, variance = output(schedule, start.endswith("matched"), method, n_steps)
+            schedule, matched = ZERO if start.startswith("zero") else PAPER, start.endswith("matched")
             row = {"sampler": method, "steps": n_steps, "start": start}
-            rows.append(row | {"mean": mean, "variance / 0.04": variance / DEVIATION**2})
-    return rows
+            at, spread = output(schedule, matched, method, n_steps, m, v)
+            scalar.append(row | {"mean": float(at), "variance / 0.04": float(spread / v)})
+            at, spread = output(schedule, matched, method, n_steps, in_basis, of_images)
+            offset = axes @ (at - in_basis)
+            images.append(
+                row
+                | {
+                    "brightness off by": float(offset.mean()),
+                    "pixels off by, root mean square": float(offset.square().mean().sqrt()),
+                    "variance / the data's": float(spread.sum() / of_images.sum()),
+                }
+            )
+    return {"Gaussian data": scalar, "Gaussian with MNIST's mean and covariance": images}
 
 
 # (b) The shipped network
@@ -117,11 +138,11 @@ def describe(images: Tensor) -> dict[str, Any]:
 
 def pairs(n_samples: int, n_steps: int, mean: Tensor, covariance: Tensor, real: Tensor, seed: int) -> dict[str, Any]:
     """Samples of the shipped network from N(0, I) and from the matched start, by pairs of one noise."""
-    network, schedule, _ = load_checkpoint(None)
+    model, schedule, _ = load_checkpoint(None)
     z = torch.randn((n_samples, 1, 32, 32), generator=torch.Generator().manual_seed(seed))
     x_T = matched_start(schedule, n_samples, mean, covariance=covariance, generator=torch.Generator().manual_seed(seed))
     images = [  # clipped, as they would be shown
-        sample(network, schedule, x, n_steps=n_steps, method="dpmsolver++2m", progress=True).clamp(-1, 1)
+        sample(model, schedule, x, n_steps=n_steps, method="dpmsolver++2m", progress=True).clamp(-1, 1)
         for x in (z, x_T)
     ]
     change = images[1] - images[0]
@@ -210,9 +231,9 @@ def matched_prior(schedule: VarianceSchedule, x_0: Tensor, mean: Tensor, covaria
 
 def likelihood(x_0: Tensor, n_times: int, mean: Tensor, covariance: Tensor, seed: int) -> dict[str, Any]:
     """The bound of the network, and of the exact denoiser of a Gaussian, on the same images and noise."""
-    network, schedule, _ = load_checkpoint(None)
+    trained, schedule, _ = load_checkpoint(None)
     models: dict[str, Denoiser] = {
-        "network": network,
+        "network": trained,
         "Gaussian": gaussian_denoiser(schedule, mean, covariance=covariance),
     }
     report: dict[str, Any] = {
@@ -236,18 +257,20 @@ def likelihood(x_0: Tensor, n_times: int, mean: Tensor, covariance: Tensor, seed
 
 
 def draw(report: dict[str, Any]) -> Figure:
-    """The output's law, the digits, the bound by t and its bits added up."""
+    """The output's law, the brightness of samples, the bound by t and its bits added up."""
     figure = Figure(figsize=(10.4, 7.6), layout="constrained")
-    axes = figure.subplot_mosaic([["mean", "variance", "digits", "digits"], ["terms", "terms", "sum", "sum"]])
-    draw_law(axes["mean"], axes["variance"], report["Gaussian data"])
-    draw_digits(axes["digits"], report["network's samples"])
-    draw_terms(axes["terms"], report["likelihood"])
-    draw_sum(axes["sum"], report["likelihood"])
+    above, below = figure.subfigures(2, 1)
+    mean, variance, samples = above.subplots(1, 3, width_ratios=[1.5, 1, 1])
+    terms, total = below.subplots(1, 2)
+    draw_law(mean, variance, report["Gaussian with MNIST's mean and covariance"])
+    draw_brightness(samples, report["network's samples"])
+    draw_terms(terms, report["likelihood"])
+    draw_sum(total, report["likelihood"])
     return figure
 
 
 def draw_law(left: Axes, right: Axes, rows: list[dict[str, Any]]) -> None:
-    """Panel (a), in two."""
+    """Panels (a) and (b)."""
     for i, (start, marker, shade) in enumerate(zip(STARTS, "osD^", ("0.0", "0.0", "0.55", "0.55"), strict=True)):
         chosen = [row for row in rows if row["start"] == start]
         y = np.arange(len(chosen)) + 0.18 * (i - 1.5)
@@ -257,43 +280,38 @@ def draw_law(left: Axes, right: Axes, rows: list[dict[str, Any]]) -> None:
             "ls": "",
             "ms": 6,
         }
-        left.plot([1e3 * (row["mean"] - MEAN) for row in chosen], y, marker, **style)
-        right.plot([row["variance / 0.04"] for row in chosen], y, marker, label=start, **style)
+        left.plot([row["brightness off by"] for row in chosen], y, marker, label=start, **style)
+        right.plot([row["variance / the data's"] for row in chosen], y, marker, **style)
     left.set(
-        title="(a) data $N(0.3, 0.2^2)$,",
-        xlabel="(mean − 0.3) / 0.001",
+        title="(a) Gaussian like MNIST, exact denoiser",
+        xlabel="brightness of the output less the data's (pixels in [-1, 1])",
         yticks=range(len(SAMPLERS)),
         yticklabels=[f"{method},\n{n_steps} steps" for method, n_steps in SAMPLERS],
-        ylim=(len(SAMPLERS) + 0.9, -0.5),
+        ylim=(len(SAMPLERS) - 0.5, -0.5),
     )
-    right.set(title="exact denoiser", xlabel="variance / $0.2^2$", yticks=[], ylim=left.get_ylim())
+    right.set(title="(b) its variance", xlabel="output / data", yticks=[], ylim=left.get_ylim())
     left.axvline(0, color="0.8", lw=1, zorder=0)
     right.axvline(1, color="0.8", lw=1, zorder=0)
-    right.legend(fontsize=8, loc="lower right")
+    left.legend(fontsize=8, loc="lower center")
 
 
-def draw_digits(ax: Axes, table: dict[str, Any]) -> None:
-    """Panel (b)."""
-    kinds = (("from N(0, I)", "0.25", ""), ("from the matched start", "0.65", ""), ("real test images", "white", "///"))
-    for i, (kind, shade, hatch) in enumerate(kinds):
-        share = np.array(table[kind]["counts of digits 0 to 9"]) / table[kind]["images"]
-        ax.bar(
-            np.arange(10) + 0.28 * (i - 1), 100 * share, 0.28, color=shade, ec="0.2", hatch=hatch, lw=0.7, label=kind
-        )
-    change = table["change by the matched start, in pairs"]
-    darker = f"{-change['mean brightness']:.3f} ± {change['its standard error']:.3f}"
+def draw_brightness(ax: Axes, table: dict[str, Any]) -> None:
+    """Panel (c)."""
+    kinds = ("from N(0, I)", "from the matched start", "real test images")
+    values = [table[kind]["mean brightness"] for kind in kinds]
+    errors = [2 * table[kind]["its standard error"] for kind in kinds]
+    ax.errorbar(range(3), values, errors, fmt="ko", ms=5, capsize=3)
     ax.set(
-        title=f"(b) matched start: darker by {darker}",
-        xlabel="digit, as the classifier sees it",
-        ylabel="% of the images",
-        xticks=range(10),
+        title="(c) samples of the network",
+        ylabel="mean brightness, ± 2 standard errors",
+        xticks=range(3),
+        xticklabels=["N(0, I)", "matched\nstart", "test\nimages"],
+        xlim=(-0.5, 2.5),
     )
-    ax.set_ylim(0, 1.35 * ax.get_ylim()[1])
-    ax.legend(fontsize=8, ncols=2)
 
 
 def draw_terms(ax: Axes, table: dict[str, Any]) -> None:
-    """Panel (c)."""
+    """Panel (d)."""
     for name, style, shade in (("Gaussian", "--", "0.5"), ("network", "-", "0.0")):
         steps = table[name]["steps"]
         low, high, term, error = (
@@ -304,7 +322,7 @@ def draw_terms(ax: Axes, table: dict[str, Any]) -> None:
             ms=3, lw=1, capsize=2, label=f"exact denoiser of a {name}" if name == "Gaussian" else f"the {name}",
         )  # fmt: skip
     ax.set(
-        title="(c) the term of one time, ± 2 standard errors",
+        title="(d) the bound: the term of one time, ± 2 standard errors",
         xlabel="t (strata: their geometric middle)",
         ylabel="KL, bits per dimension",
         xscale="log",
@@ -314,7 +332,7 @@ def draw_terms(ax: Axes, table: dict[str, Any]) -> None:
 
 
 def draw_sum(ax: Axes, table: dict[str, Any]) -> None:
-    """Panel (d)."""
+    """Panel (e)."""
     for name, style, shade in (("Gaussian", "--", "0.5"), ("network", "-", "0.0")):
         one = table[name]
         low, high, term = (np.array(one["steps"][key]) for key in ("first t", "last t", "mean of a term"))
@@ -328,8 +346,8 @@ def draw_sum(ax: Axes, table: dict[str, Any]) -> None:
             label=f"{name}: {total:.3f} ± {one['total']['standard error']:.3f}",
         )  # fmt: skip
     ax.set(
-        title="(d) the bound, added up from T on",
-        xlabel="down to t (1: with the reconstruction)",
+        title="(e) the bound: terms added up from T down",
+        xlabel="from T down to t (at 1 also the pixels given $x_1$)",
         ylabel="bits per dimension",
         xscale="log",
     )
@@ -354,20 +372,14 @@ def main(
     real = to_tensor(test.images)
     x_0 = ((real[chosen] + 1) * 127.5).round() / 127.5 - 1
     start = time.perf_counter()
-    report: dict[str, Any] = {"Gaussian data": gaussian_table()}
+    report: dict[str, Any] = {**gaussian_tables(mean, covariance)}
     report["Gaussian data, tightness of the bound"] = [tightness(n) for n in (250, 500, 1000, 2000, 4000, 8000, 16000)]
     report["network's samples"] = pairs(n_samples, n_steps, mean, covariance, real, seed)
     report["likelihood"] = likelihood(x_0, n_times, mean, covariance, seed)
     report |= {
         "seconds": round(time.perf_counter() - start, 1),
-        "versions": {
-            "diffmath": __version__,
-            "numpy": np.__version__,
-            "torch": torch.__version__,
-            "matplotlib": matplotlib.__version__,
-        },
-        "device": "cpu",
-        "threads": os.environ.get("OMP_NUM_THREADS", "not limited"),
+        "network": network(load_checkpoint(None)),
+        **provenance(torch.device("cpu")),
     }
     write_json(results, report)
     save_figure(draw(report), results, dpi=96, colours=256)

@@ -73,7 +73,7 @@ def draw(flow: xr.Dataset) -> Figure:
     first_state, last = flow.isel(time=0), flow.isel(time=-1)
     drift = float(abs(flow.energy / energy - 1).max())
     figure.suptitle(
-        rf"$C = {energy:.4g}$ preserved to a relative {drift:.0e};  "
+        rf"$C = {energy:.4g}$ constant to a relative {drift:.0e};  "
         rf"$\lambda(0) = {float(first_state.multiplier):.0f}$,  "
         rf"$\lambda({float(last.time):g}) = {float(last.multiplier):.6f}$,  $\pi^2 = {math.pi**2:.6f}$;  "
         rf"$|A_1| = \sqrt{{C}}/\pi = {math.sqrt(energy) / math.pi:.4g}$",

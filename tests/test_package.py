@@ -46,7 +46,7 @@ def test_readme():
     names = {}
     for block in blocks:
         exec(block, names)
-    assert names["s"].alpha_bar[500] ** 0.5 == pytest.approx(0.0797, abs=5e-5)
+    assert names["schedule"].alpha_bar[500] ** 0.5 == pytest.approx(0.0797, abs=5e-5)
     assert names["images"].shape == (9, 1, 32, 32)
     assert names["ds"].multiplier[-1] == pytest.approx(3.141592653589793**2)
 

@@ -51,7 +51,7 @@ class Classifier(nn.Module):
         return h.mean(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits, shape (B, 10)."""
+        """The logits, shape (B, 10), of images (B, 1, 32, 32); ValueError for another shape."""
         if x.shape[1:] != (1, 32, 32):
             raise ValueError(f"x must have shape (B, 1, 32, 32); its shape is {tuple(x.shape)}")
         logits: Tensor = self.head(self.features(x))

@@ -1,7 +1,8 @@
 r"""Ways back from noise to an image: one function for each sampler of `diffmath.ddpm.sample`.
 
-Each is a generator that walks down the times of a `Walk`, changes x in place by float64 coefficients, and yields the
-time and x after every step. All but "heun" ask the model once a step.
+Each is a generator of (x, walk), with x a Tensor of shape (N, ...), the state at the first of the times of a `Walk`. It
+walks down those times, changes x in place by float64 coefficients, and yields the time, an int, and x after every step.
+All but "heun" ask the model once a step.
 
 Written in :math:`\alpha_{t|s}` and :math:`1 - \alpha_{t|s}`, the pair that `VarianceSchedule.transition` gives without
 cancellation, and without differences of nearly equal numbers, so that they hold for any jump from t to s.

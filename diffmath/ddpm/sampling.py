@@ -90,9 +90,8 @@ def sample(
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""Algorithm 2: from :math:`x_T \sim N(0, I)` backwards by eq. (19), to images; or another way back.
 
-    With fewer than T steps the times are ``schedule.subsequence(n_steps)``, and each step of Algorithm 2 is eqs. (15),
-    (18) for that jump, with :math:`\alpha_t` replaced by :math:`\bar\alpha_t / \bar\alpha_s`. Its last step adds no
-    noise.
+    With fewer than T steps the times are ``schedule.subsequence(n_steps)``, and each step of Algorithm 2 is eq. (19)
+    for that jump, with :math:`\alpha_t` replaced by :math:`\bar\alpha_t / \bar\alpha_s`. Its last step adds no noise.
 
     Parameters
     ----------
@@ -110,8 +109,9 @@ def sample(
         Steps, 1..T; all T of Algorithm 2 unless given.
     method : {"ancestral", "ddim", "heun", "dpmsolver++2m"}
         The sampler, a function of `diffmath.ddpm.samplers`: "ancestral" is Algorithm 2; the others are deterministic
-        (but for "ddim" with ``eta > 0``) and solve the probability-flow ODE, to order 1, 2 and 2. "heun" evaluates the
-        model 2 n - 1 times in n steps, the others n times.
+        (but for "ddim" with ``eta > 0``) and solve the probability-flow ODE, to order 1, 2 and 2 away from t = 0, where
+        with linear betas the last step leaves an error of first order. "heun" evaluates the model 2 n - 1 times in n
+        steps, the others n times.
     generator : torch.Generator, optional
         The source of all noise; noise is drawn on its device for all N samples at once, so that neither the batch
         size nor the model's device changes it. A fresh, randomly seeded generator on the device that computes unless

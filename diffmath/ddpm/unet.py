@@ -113,6 +113,11 @@ class UNet(nn.Module):
         -------
         Tensor, the shape of ``x``
             In the dtype of the parameters, or autocast's.
+
+        Raises
+        ------
+        ValueError
+            If a shape is not as above.
         """
         if x.ndim != 4 or x.shape[1] != self.config["channels"] or x.shape[2] % 4 or x.shape[3] % 4:
             raise ValueError(

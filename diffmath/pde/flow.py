@@ -157,7 +157,10 @@ class RenormalizedFlow:
         return check_stability(self, k, n_modes, **options)
 
     def steady_state(self, k: Mode, C: float = 1.0) -> Floats:
-        r"""The steady state :math:`\sqrt{C / \mu_k}\, w_k` on the grid, whose multiplier is :math:`\mu_k`.
+        r"""The steady state along :math:`w_k` on the grid, whose multiplier is :math:`\mu_k`.
+
+        It is :math:`\sqrt{C / \mu_k^s}\, w_k` where the value (s = 0), the gradient (s = 1, the paper's :math:`A_k w_k`
+        after eq. (22)) or the Laplacian (s = 2) is preserved, else :math:`C / N(w_k)\, w_k`. Its negative is one too.
 
         Parameters
         ----------

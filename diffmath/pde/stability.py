@@ -108,8 +108,8 @@ def check_stability(
         (mode), eigenvalues of the linearised equation; ``measured`` (solver, mode), the fitted rates, and ``expected``
         (solver, mode), the theory of each solver's own Laplacian; ``verdict`` (mode): "unstable", "stable" or
         "neutral" if theory, eigenvalues and measurements have one sign and the measured rates are within 1e-3 of those
-        expected, else "disagreement". At j = k there is no rate to measure (NaN): such a perturbation leaves the
-        constraint, which the solvers hold.
+        expected, else "disagreement". At j = k it is "fixed by the constraint", and there is no rate to measure (NaN):
+        such a perturbation leaves the constraint, which the solvers hold.
 
     Raises
     ------

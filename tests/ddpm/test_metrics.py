@@ -280,6 +280,7 @@ def judged(digits, judge, reference):
         "no sevens": spare[digit != 7][:1000],
         "copies": x[:70].repeat(15, 1, 1, 1)[:1000],
         "noise": noisy(x, 0.1),
+        "turned": torch.cat([x[:500], x[500:].rot90(dims=(2, 3))]),
     }
     found = {}
     for name, y in changed.items():
@@ -336,6 +337,10 @@ def test_real_against_real(judged):
         ("copies", "frechet", 1),
         ("copies", "recall", -1),
         ("copies", "coverage", -1),
+        ("no sevens", "kernel", 1),
+        ("turned", "precision", -1),
+        ("turned", "density", -1),
+        ("turned", "kernel", 1),
         ("noise", "mean", 1),
         ("noise", "spread", 1),
         ("noise", "energy", 1),
@@ -626,5 +631,6 @@ def test_command_with_a_network(small_mnist, monkeypatch):
     assert x_T.mean().item() == pytest.approx(mean, abs=5 / (110 * 1024) ** 0.5)
     assert abs(mean) > 10 / (110 * 1024) ** 0.5
     assert "110 samples (network compact, method ddim, steps 7, start matched, seed 5)" in done.output
+    assert done.output.count("(too small)") == 3  # both Frechet distances, and why
     assert run("-n", 110, "--start", "noise").exit_code == 0
     assert asked["x_T"] is None
