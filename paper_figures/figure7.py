@@ -33,7 +33,7 @@ def compute(run: Run) -> xr.Dataset:
 
 
 def draw(flow: xr.Dataset) -> Figure:
-    """Left the solution in time, right the energy fractions above the multiplier."""
+    """Left the solution in time, with a closer look at its start; right the energy fractions above the multiplier."""
     figure = Figure(figsize=(9.6, 5.2), layout="constrained")
     axes = figure.subplot_mosaic([["u", "p"], ["u", "lambda"]], width_ratios=[1.15, 1])
     grey_safe = colormaps["viridis"]
@@ -54,14 +54,20 @@ def draw(flow: xr.Dataset) -> Figure:
         title=r"the flow (22) from a rough $u_0$ to $A_1 w_1$",
     )
     ax.legend(fontsize=8)
+    closer = ax.inset_axes((0.56, 0.75, 0.42, 0.23))  # the roughness, which the first eigenmode dwarfs
+    closer.plot(flow.x, flow.u.sel(time=0), color=grey_safe(0.0), lw=0.8)
+    closer.set(xlim=(0, 1), xticks=[])
+    closer.annotate("$u_0$", (0.03, 0.87), xycoords="axes fraction", fontsize=9, va="center")
+    closer.tick_params(labelsize=7)
 
     after = flow.isel(time=slice(1, None))
     ax = axes["p"]
-    shown = [1, 2, 3, 5, 10, 20, 40]
+    shown = [1, 2, 3, 5, 10, 20]
     for i, k in enumerate(shown):
         p = after.energy_fraction.sel(k_x=k)
         ax.semilogx(after.time, p, color=grey_safe(0.92 * i / (len(shown) - 1)), label=f"$k = {k}$")
     ax.set(ylabel="energy fraction $p_k(t)$", ylim=(0, 1.03), title="share of mode $k$ in (21)")
+    ax.tick_params(labelbottom=False)  # its times are those below
     ax.legend(fontsize=8, ncols=2)
 
     ax = axes["lambda"]
