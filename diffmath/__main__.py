@@ -125,9 +125,9 @@ def train(
     options |= {"started_from": before, "seed": seed, "compile": compile}
     with ddpm.joined(device) as place:
         if dry_run:
-            cost = ddpm.training_cost(model, schedule, images, device=place, **options)
             path = out / "checkpoint.safetensors"
             done = ddpm.load_checkpoint(path).metadata["steps"] if resume and path.exists() else 0
+            cost = ddpm.training_cost(model, schedule, images, device=place, **options)
             if _is_first():
                 _say_cost(cost, max(0, n_steps - done) * batch_size)
             return

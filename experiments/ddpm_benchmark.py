@@ -60,7 +60,7 @@ SHARE, MINUTES, SECONDS = (
 class Contender(NamedTuple):
     """A library's network, and how it takes steps: both return the seconds that ``n`` steps of a batch took.
 
-    Of compiled ones the seconds before the first step are noted in `warm_ups`.
+    Of compiled ones the seconds until the first step is done are noted in `warm_ups`.
     """
 
     name: str

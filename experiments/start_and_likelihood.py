@@ -13,7 +13,7 @@ Question   (a) For a Gaussian, N(0.3, 0.2^2) or one with the mean and covariance
            with MNIST's mean and covariance need? And how far is the bound above the entropy where both are known, for
            N(0.3, 0.2^2)?
 Command    python experiments/start_and_likelihood.py [--data-dir DIRECTORY]
-Minutes    about 6 on a free CPU core (21 beside other work); --smoke: seconds
+Minutes    about 4 on 2 CPU cores; --smoke: seconds
 Result     results/start_and_likelihood.json, and the picture as results/start_and_likelihood.png and .pdf
 """
 
@@ -259,7 +259,7 @@ def likelihood(x_0: Tensor, n_times: int, mean: Tensor, covariance: Tensor, seed
 def draw(report: dict[str, Any]) -> Figure:
     """The output's law, the brightness of samples, the bound by t and its bits added up."""
     figure = Figure(figsize=(10.4, 7.6), layout="constrained")
-    above, below = figure.subfigures(2, 1)
+    above, below = figure.subfigures(2, 1)  # type: ignore[misc]
     mean, variance, samples = above.subplots(1, 3, width_ratios=[1.5, 1, 1])
     terms, total = below.subplots(1, 2)
     draw_law(mean, variance, report["Gaussian with MNIST's mean and covariance"])

@@ -44,9 +44,10 @@ def test_readme():
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len(blocks) == 4
     names = {}
-    for block in blocks:
-        exec(block, names)
+    exec(blocks[0], names)
     assert names["schedule"].alpha_bar[500] ** 0.5 == pytest.approx(0.0797, abs=5e-5)
+    for block in blocks[1:]:
+        exec(block, names)
     assert names["images"].shape == (9, 1, 32, 32)
     assert names["ds"].multiplier[-1] == pytest.approx(3.141592653589793**2)
 

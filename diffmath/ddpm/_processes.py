@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from torch import distributed as dist
 from diffmath.ddpm._environment import choose_device
 
 __all__ = ["Processes", "joined"]
+
+T = TypeVar("T")
 
 
 class Processes:
@@ -61,6 +64,21 @@ class Processes:
             dist.all_reduce(tensor, group=self._talk if tensor.device.type == "cpu" else None)
         return tensor
 
+    def by_first(self, work: Callable[[], T]) -> T | None:
+        """What the first process gets by doing some work, None for the others; if it fails, none of them goes on."""
+        result, error = None, None
+        if self.first:
+            try:
+                result = work()
+            except Exception as caught:
+                error = caught
+        (failed,) = self.any(error is not None)
+        if error is not None:
+            raise error
+        if failed:
+            raise RuntimeError("the first process could not go on, and says why")
+        return result
+
     def wait(self) -> None:
         """Until all are here."""
         if self.size > 1:
@@ -79,6 +97,11 @@ def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
     """Join the processes that ``torchrun`` started, if it did, and leave them at the end; yields this one's device.
 
     With several processes each takes a GPU of its own, or the CPU where there is none.
+
+    Raises
+    ------
+    ValueError
+        If the device is not available, or several processes are given one GPU or a device that they cannot speak over.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield choose_device(device)

@@ -69,7 +69,7 @@ class State:
 
     def learning_rate(self, step: int) -> float:
         """That of a step, 1 the first: rising in a warm-up, then constant."""
-        most, warm_up = self.settings["learning_rate"], self.settings.get("warm_up", 0)
+        most, warm_up = self.settings["learning_rate"], self.settings["warm_up"]
         return float(most * min(1.0, step / warm_up)) if warm_up else float(most)
 
     def count(self, losses: Tensor, t: Tensor) -> None:
@@ -153,7 +153,7 @@ class State:
         record = header["metadata"]
         slots: dict[int, dict[str, Tensor]] = {}
         try:
-            before = record.get("settings", {})
+            before = {"warm_up": 0, "initial_weights": None, **record.get("settings", {})}  # older ones had neither
             now = self.settings
             changed = [
                 f"{k} = {before.get(k)!r}, now {now.get(k)!r}" for k in {**now, **before} if before.get(k) != now.get(k)

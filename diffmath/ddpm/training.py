@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,7 +118,7 @@ def train(
         from another on the same images wants another seed, or it sees the same minibatches again.
     started_from : mapping, optional
         If the model's weights were trained before: the record of that, a `Checkpoint`'s ``metadata``. It goes into the
-        new record, and its images are counted in ``images_seen``.
+        new record, and its ``images_seen``, which it must have, are counted in the new one's.
     device : str or torch.device, optional
         Where to train; the best device of this machine unless given.
     autocast : bool
@@ -130,14 +130,14 @@ def train(
         ``model.safetensors``, the averaged weights in half precision; also ``samples-<step>.png`` and ``tensorboard/``
         where these are wanted. Nothing is written unless it is given. The log has the loss, also by bins of the noise
         level t, the learning rate, the norm of the gradient in the entry's last step, and images per second, the first
-        step's warm-up apart.
+        step's warm-up apart. That of a run whose checkpoint is gone is kept as ``log-1.csv`` when it begins anew.
     resume : bool
         Whether to go on from the directory's checkpoint, if it has one; the settings must be the same, only
         ``n_steps`` may grow. On a CPU, with the same precision, compilation, number of threads and version of torch,
         the result is bit for bit that of uninterrupted training.
     checkpoint_minutes : float
-        Minutes between checkpoints. Ctrl-C and SIGTERM save one, then raise KeyboardInterrupt; a second Ctrl-C does at
-        once, with one process.
+        Minutes between checkpoints; one is saved before a sheet of samples too. Ctrl-C and SIGTERM save one, then raise
+        KeyboardInterrupt; a second Ctrl-C does at once, with one process.
     sample_minutes : float, optional
         Minutes between sheets of 16 samples of the averaged network, in 50 steps or all if those are fewer; none
         unless given.
@@ -159,13 +159,13 @@ def train(
     ------
     ValueError
         If an argument is out of range, the images are not finite, a resumed run had other settings, it is already
-        beyond ``n_steps``, the minibatch cannot be divided among the processes, or these do not all see the same
-        checkpoint.
+        beyond ``n_steps``, the seed is that of a training before on the same images, the minibatch cannot be divided
+        among the processes, or these do not all see the same checkpoint.
     TypeError
-        If a count or the seed is no integer, or the model for a directory is no `UNet`.
+        If a count, the seed or the ``images_seen`` before is no integer, or the model for a directory is no `UNet`.
     FileExistsError
-        If the directory holds a run and ``resume`` is false, or weights or a log without the checkpoint that they
-        belong to, or if another process trains there.
+        If the directory holds a run or its log and ``resume`` is false, weights without their checkpoint, or a foreign
+        log, or if another process trains there. Of several processes the first raises it, the others RuntimeError.
     OSError
         If a file cannot be written, as on a full disk; the last checkpoint is kept.
     ModuleNotFoundError
@@ -200,9 +200,9 @@ def train(
         "average_decay": float(average_decay),
         "seed": seed,
         "log_every": log_every,
+        "warm_up": warm_up,
+        "initial_weights": None,
     }
-    if warm_up:
-        settings["warm_up"] = warm_up
     if started_from is not None:
         _require_another_seed(started_from, settings)
         settings["initial_weights"] = _digest(model.parameters())
@@ -219,7 +219,9 @@ def train(
     }
     state = State(model, average, optimizer, schedule, settings, dict(metadata or {}), origin, processes, started_from)
     path = None if directory is None else Path(directory) / CHECKPOINT
-    with held(path.parent) if path is not None and processes.first else nullcontext():
+    with ExitStack() as stack:
+        if path is not None:
+            processes.by_first(lambda: stack.enter_context(held(path.parent)))
         log = None if path is None else _opened(path, state, n_steps, resume, tensorboard)
         predict: Callable[..., Tensor] = DistributedDataParallel(model) if processes.size > 1 else model
         predict = torch.compile(predict) if compile else predict
@@ -327,11 +329,13 @@ def _opened(path: Path, state: State, n_steps: int, resume: bool, tensorboard: b
             f"all processes must go on from the same checkpoint; {path} is at step {state.step} for process "
             f"{processes.rank}, and not for another: the directory must be one that all of them share"
         )
-    if not processes.first:
-        return None
-    for name in (CHECKPOINT, WEIGHTS, Log.NAME, Log.SHEETS):
-        sweep(path.with_name(name))
-    return Log(path.parent, state.levels.names, state.step, tensorboard, go_on=resume)
+
+    def begin() -> Log:
+        for name in (CHECKPOINT, WEIGHTS, Log.NAME, Log.SHEETS):
+            sweep(path.with_name(name))
+        return Log(path.parent, state.levels.names, state.step, tensorboard, go_on=resume)
+
+    return processes.by_first(begin)
 
 
 def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:

@@ -161,6 +161,21 @@ def test_processes_that_see_different_checkpoints(tmp_path):
     assert (tmp_path / "0" / "checkpoint.safetensors").read_bytes() == before
 
 
+def refused(directory):
+    first = dist.get_rank() == 0
+    with pytest.raises(
+        FileExistsError if first else RuntimeError, match="another process" if first else "could not go"
+    ):
+        run(1, directory)
+
+
+def test_a_directory_in_use(tmp_path):
+    """The first process finds it so, and none waits for it."""
+    with _files.held(tmp_path / "run"):
+        assert on_two(tmp_path, refused, tmp_path / "run") == [0, 0]
+    run(1, tmp_path / "run")
+
+
 def interrupted_while_saving(directory):
     """Of two processes that a signal stops, none is done before the first has saved."""
     fsync = os.fsync
