@@ -29,7 +29,13 @@ def main(
     device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pictures.")] = 0,
     out: Annotated[Path, typer.Option(help="Directory of the pictures.")] = Path("paper_figures/output"),
-    checkpoint: Annotated[Optional[Path], typer.Option(help="A trained network; the shipped one unless given.")] = None,
+    checkpoint: Annotated[
+        Optional[str],
+        typer.Option(
+            help='A trained network: a file, or the name of a shipped one; "compact" on a CPU and "paper" on a GPU '
+            "unless given."
+        ),
+    ] = None,
 ) -> None:
     """Regenerate figures of Higham, Higham and Grindrod (SIAM Review, 2025) from real MNIST."""
     for number in sorted(set(figures or range(1, 8))):

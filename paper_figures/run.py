@@ -28,10 +28,11 @@ class Run:
     """One figure's settings. `note` says afterwards how its samples were made."""
 
     def __init__(
-        self, figure: int, profile: Profile, device: str | None, seed: int, checkpoint: Path | None = None
+        self, figure: int, profile: Profile, device: str | None, seed: int, checkpoint: str | Path | None = None
     ) -> None:
-        self.figure, self.profile, self.seed, self.path = figure, profile, seed, checkpoint
+        self.figure, self.profile, self.seed = figure, profile, seed
         self.device = choose_device(device)
+        self.path = checkpoint or ("compact" if self.device.type == "cpu" else "paper")
         self.note = "no network"
         # On the CPU whatever the device, so that the same seed starts from the same noise everywhere.
         own_seed = np.random.SeedSequence((figure, seed)).generate_state(1)
@@ -71,7 +72,7 @@ class Run:
 
 
 @lru_cache(maxsize=1)
-def _load(path: Path | None, device: str) -> Checkpoint:
+def _load(path: str | Path, device: str) -> Checkpoint:
     return load_checkpoint(path, device=device)
 
 

