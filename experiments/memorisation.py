@@ -109,7 +109,9 @@ def main(
             "share below 1/3": result.copies._asdict(),
             "least ratio": float(result.ratios.min()),
             "median distance": float(np.median(result.distances)),
-            "largest pixel difference from the nearest": float((sets[name] - training[result.indices]).abs().max()),
+            "largest pixel difference from the nearest": float(
+                (sets[name].clamp(-1, 1) - training[result.indices]).abs().max()
+            ),
         }
         for name, result in found.items()
     } | {
