@@ -54,7 +54,7 @@ class Log:
         Names of the noise levels' bins.
     step : int
         Entries beyond it are dropped: they will be made again. At 0, the log of a run whose checkpoint is gone is kept
-        as ``log-1.csv``.
+        as ``log-1.csv``, and TensorBoard's events as ``tensorboard-1``.
     tensorboard : bool
         Whether to write TensorBoard's events too.
     go_on : bool
@@ -68,7 +68,7 @@ class Log:
         If TensorBoard is wanted and not installed.
     """
 
-    NAME, SHEETS = "log.csv", "samples-*"
+    NAME, SHEETS, EVENTS = "log.csv", "samples-*", "tensorboard"
 
     def __init__(self, directory: Path, levels: list[str], step: int, tensorboard: bool, go_on: bool) -> None:
         self.directory, self.path = directory, directory / self.NAME
@@ -83,12 +83,20 @@ class Log:
                 raise FileExistsError(f"{self.path} exists and is no log of such a training: use another directory")
             if rows and not go_on:
                 raise FileExistsError(f"{self.path} exists: resume its run, or train in another directory")
-            if rows and step == 0:  # of a run whose checkpoint is gone
-                os.replace(self.path, next(p for i in count(1) if not (p := self.path.with_stem(f"log-{i}")).exists()))
+            if rows and step == 0:
+                self._set_aside()
             rows = [row for row in rows if len(row) == len(header) and row[0].isdigit() and int(row[0]) <= step]
         with replacing(self.path) as temporary, open(temporary, "w", newline="") as file:
             csv.writer(file).writerows([self.columns, *rows])
-        self._events: Any = writer and writer(str(directory / "tensorboard"), purge_step=step + 1)
+        self._events: Any = writer and writer(str(directory / self.EVENTS), purge_step=step + 1)
+
+    def _set_aside(self) -> None:
+        """Keep what was written of a run whose checkpoint is gone, under the first number that is free."""
+        events = self.directory / self.EVENTS
+        moves = ([(p, p.with_stem(f"{p.stem}-{i}")) for p in (events, self.path)] for i in count(1))
+        for old, new in next(pairs for pairs in moves if not any(new.exists() for _, new in pairs)):
+            if old.exists():
+                os.replace(old, new)
 
     def write(self, entry: Mapping[str, float]) -> None:
         """Append a line, from the columns' values; steps, images and loss are exact, the others are rounded."""

@@ -46,7 +46,7 @@ from diffmath._arguments import require_count
 from diffmath.ddpm.sampling import Denoiser
 from diffmath.schedule import Times, VarianceSchedule
 
-__all__ = ["Estimate", "VariationalBound", "bound_weight", "gaussian_decoder", "pixel_decoder", "variational_bound"]
+__all__ = ["MeanAndError", "VariationalBound", "bound_weight", "gaussian_decoder", "pixel_decoder", "variational_bound"]
 
 Decoder = Callable[[Tensor, Tensor, float], Tensor]
 """The last step: (x_0 of shape (N, ...), mean of its shape, variance) -> log p(x_0 | x_1) in nats, shape (N,)."""
@@ -54,7 +54,7 @@ Decoder = Callable[[Tensor, Tensor, float], Tensor]
 LEVELS = 255  # pixel values 0..255 are -1..1
 
 
-class Estimate(NamedTuple):
+class MeanAndError(NamedTuple):
     """Means over the images and their standard errors: float64 arrays of one shape, or numbers.
 
     The errors are those of a mean over images drawn independently, noise and times included: the standard deviation
@@ -70,22 +70,22 @@ class VariationalBound(NamedTuple):
 
     Attributes
     ----------
-    total : Estimate
+    total : MeanAndError
         The bound: prior + sum of (last - first + 1) steps + reconstruction.
-    prior : Estimate
+    prior : MeanAndError
         KL(p(x_T | x_0) || N(0, I)), exactly, for each image.
-    steps : Estimate, shape (K,)
+    steps : MeanAndError, shape (K,)
         The term KL_t of one time: the mean over the times of each stratum.
-    reconstruction : Estimate
+    reconstruction : MeanAndError
         -log p(x_0 | x_1).
     first, last : numpy.ndarray, shape (K,), int64
         The strata: the first and the last time of each, from 2 to T.
     """
 
-    total: Estimate
-    prior: Estimate
-    steps: Estimate
-    reconstruction: Estimate
+    total: MeanAndError
+    prior: MeanAndError
+    steps: MeanAndError
+    reconstruction: MeanAndError
     first: npt.NDArray[np.int64]
     last: npt.NDArray[np.int64]
 
@@ -329,7 +329,7 @@ def _require_fit(x_0: Tensor, mean: Tensor, variance: float) -> None:
         raise ValueError(f"variance must be positive and finite; it is {variance}")
 
 
-def _estimate(values: Tensor) -> Estimate:
+def _estimate(values: Tensor) -> MeanAndError:
     """Mean and its standard error along the last axis, the images."""
     of_images = values.cpu().numpy()
-    return Estimate(of_images.mean(-1), of_images.std(-1, ddof=1) / math.sqrt(of_images.shape[-1]))
+    return MeanAndError(of_images.mean(-1), of_images.std(-1, ddof=1) / math.sqrt(of_images.shape[-1]))

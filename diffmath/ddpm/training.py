@@ -130,7 +130,8 @@ def train(
         ``model.safetensors``, the averaged weights in half precision; also ``samples-<step>.png`` and ``tensorboard/``
         where these are wanted. Nothing is written unless it is given. The log has the loss, also by bins of the noise
         level t, the learning rate, the norm of the gradient in the entry's last step, and images per second, the first
-        step's warm-up apart. That of a run whose checkpoint is gone is kept as ``log-1.csv`` when it begins anew.
+        step's warm-up apart. Those of a run whose checkpoint is gone are kept as ``log-1.csv`` and ``tensorboard-1``
+        when it begins anew.
     resume : bool
         Whether to go on from the directory's checkpoint, if it has one; the settings must be the same, only
         ``n_steps`` may grow. On a CPU, with the same precision, compilation, number of threads and version of torch,

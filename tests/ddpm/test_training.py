@@ -614,6 +614,13 @@ def test_tensorboard(images, tmp_path):
     assert events.Scalars("loss")[1].value == pytest.approx(rows(tmp_path / "log.csv")[1][1])
     assert [event.step for event in events.Images("samples")] == [1, 2, 3, 4]
 
+    for name in ("checkpoint.safetensors", "model.safetensors"):
+        (tmp_path / name).unlink()
+    train(network(), SCHEDULE, images, 2, directory=tmp_path, tensorboard=True, resume=True, **QUICK)  # begins anew
+    for name, steps in (("tensorboard-1", [2, 4]), ("tensorboard", [2])):
+        events = tensorboard.EventAccumulator(str(tmp_path / name)).Reload()
+        assert [event.step for event in events.Scalars("loss")] == steps
+
 
 def test_a_foreign_directory_gets_no_events(images, tmp_path):
     pytest.importorskip("tensorboard")
