@@ -44,7 +44,7 @@ def test_round_trip(saved):
 
 @pytest.mark.parametrize(
     ("name", "parameters", "images"),
-    [(None, 3_254_177, 600_000), ("compact", 3_254_177, 600_000), ("paper", 12_980_033, 178_176)],
+    [(None, 3_254_177, 600_000), ("compact", 3_254_177, 600_000), ("paper", 12_980_033, 423_552)],
 )
 def test_the_shipped_networks(name, parameters, images):
     checkpoint = load_checkpoint(name)
