@@ -7,7 +7,7 @@ Question   How good are the samples (Frechet distance extrapolated to infinitely
            from N(0, I), which is not their start, they are shown to 20.
 Command    python experiments/quality_vs_steps.py [--checkpoint NAME ...] [--n-samples N]
 Minutes    155 of one CPU core for the compact network (2,000 evaluations for each of 500 samples), and 6 to judge them;
-           2.7 times as long for the paper's by the times in results/sample_statistics_50_steps.json. Blocks of 100
+           2.3 times as long for the paper's by the times in results/sample_statistics_50_steps.json. Blocks of 100
            samples are kept in runs/ and not made again. --smoke: seconds
 Result     results/quality_vs_steps.json, the table on the terminal, and the picture as results/quality_vs_steps.png and
            .pdf
