@@ -165,7 +165,7 @@ class State:
                 slots.setdefault(int(i), {})[slot] = tensor
             if not changed:
                 self._restore(tensors, slots, record)
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise CheckpointError(f"{path} cannot be resumed: {error}") from error
         if changed:
             raise ValueError(f"{path} belongs to a run with other settings: {'; '.join(changed)}")

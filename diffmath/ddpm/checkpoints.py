@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from importlib.resources import as_file, files
@@ -159,7 +160,7 @@ def to_json(metadata: Mapping[str, Any]) -> str:
     """As JSON; raises TypeError if there is no JSON for it."""
     try:
         return json.dumps(dict(metadata), allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"the metadata must be what JSON can hold: {error}") from error
 
 
@@ -174,7 +175,11 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is no complete safetensors file: {error}") from error
-    if header.pop(DIGEST, None) != _digest(header, tensors):
+    try:
+        intact = header.pop(DIGEST, None) == _digest(header, tensors)
+    except TypeError as error:  # nested too deeply to be written again
+        raise CheckpointError(f"{path} has a damaged header: {error}") from error
+    if not intact:
         raise CheckpointError(f"{path} is damaged: its content has not the digest that it had when it was written")
     return tensors, header
 
@@ -214,7 +219,7 @@ def _header(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> dict[s
             f"{path} is a safetensors file, but no checkpoint of diffmath: it has no {FORMAT!r} entry"
         )
     try:
-        header = json.loads(metadata[FORMAT], parse_constant=_refuse)
+        header = json.loads(metadata[FORMAT], parse_constant=_refuse, parse_float=_finite)
         version = header["version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} has a damaged header: {error!r}") from error
@@ -235,3 +240,10 @@ def _header(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> dict[s
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is beyond the range of a float")
+    return number

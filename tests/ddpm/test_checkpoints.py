@@ -1,5 +1,7 @@
 """Checkpoints: what goes in comes out, and nothing else gets in."""
 
+import json
+
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -77,6 +79,7 @@ def test_truncated(saved, tmp_path_factory, data):
 def small(saved):
     """The content of a checkpoint of a few numbers, whose header is most of it."""
     header = read_tensors(saved[1])[1]
+    header["metadata"] |= {"learning_rate": 1e-05, "losses": [[1, 1.5e+300], [2, 0.25]]}
     tensors = {"model.a": torch.arange(6.0).reshape(2, 3), "model.b": torch.tensor(1.5), "schedule.beta": torch.ones(2)}
     return _pack(header, tensors), header, tensors
 
@@ -169,6 +172,16 @@ def test_other_files(saved, tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "deep", metadata={"diffmath.checkpoint": "[" * 100_000})
     with pytest.raises(CheckpointError, match="damaged header: RecursionError"):
         load_checkpoint(tmp_path / "deep")
+
+
+def test_headers_that_cannot_be_written_again(small, tmp_path):
+    """Numbers beyond a float, and depths that JSON reads and does not write: an error that names the file."""
+    header = json.dumps(small[1] | {"metadata": {"x": "VALUE"}})
+    path = tmp_path / "odd.safetensors"
+    for value in ["1e999", "-1e999", "NaN", *("[" * depth + "]" * depth for depth in range(900, 1100))]:
+        save_file({"a": torch.zeros(1)}, path, metadata={"diffmath.checkpoint": header.replace('"VALUE"', value)})
+        with pytest.raises(CheckpointError, match=r"odd\.safetensors (has a damaged header|is damaged)"):
+            load_checkpoint(path)
 
 
 def test_refuses_weights_that_are_not_finite(saved, tmp_path):
