@@ -126,7 +126,7 @@ def train(
     with ddpm.joined(device) as place:
         if dry_run:
             path = out / "checkpoint.safetensors"
-            done = ddpm.load_checkpoint(path).metadata["steps"] if resume and path.exists() else 0
+            done = ddpm.load_checkpoint(path).metadata.get("steps", 0) if resume and path.exists() else 0
             cost = ddpm.training_cost(model, schedule, images, device=place, **options)
             if _is_first():
                 _say_cost(cost, max(0, n_steps - done) * batch_size)
@@ -148,7 +148,8 @@ def train(
             )
         except KeyboardInterrupt as interrupt:
             said = f"{interrupt}; go on with --resume" if str(interrupt) else "nothing new was saved"
-            typer.echo(f"Interrupted: {said}.", err=True)
+            if _is_first():
+                typer.echo(f"Interrupted: {said}.", err=True)
             raise typer.Exit(130) from None
 
 
@@ -157,7 +158,7 @@ def _say_cost(cost: Any, n_images: int) -> None:
     for name, value in (
         ("parameters", f"{cost.parameters:,}"),
         ("an image forwards", f"{cost.flop_per_image / 3e9:.2f} GFLOP; in training {cost.flop_per_image / 1e9:.2f}"),
-        ("memory, at least", f"{cost.memory / 2**30:.2f} GiB"),
+        ("memory", f"{cost.memory / 2**30:.2f} GiB" if cost.memory else "unknown"),
         ("measured here", f"{cost.images_per_second:.1f} images/s after {cost.warm_up_seconds:.1f} s of warm-up"),
         (f"{n_images:,} images", f"{seconds / 3600:.2f} hours" if seconds > 3600 else f"{seconds / 60:.1f} minutes"),
     ):

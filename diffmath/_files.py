@@ -80,14 +80,18 @@ def held(directory: str | os.PathLike[str]) -> Iterator[None]:
     ------
     FileExistsError
         If another process holds it.
+    NotADirectoryError
+        If it is a file.
     """
     try:
         import fcntl
     except ImportError:  # pragma: no cover (Windows has no such lock)
         yield
         return
+    if Path(directory).is_file():
+        raise NotADirectoryError(f"{directory} must be a directory; it is a file")
     Path(directory).mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY)
+    descriptor = os.open(Path(directory) / ".lock", os.O_RDWR | os.O_CREAT)  # NFS locks only what is written
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

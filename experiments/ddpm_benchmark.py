@@ -40,7 +40,7 @@ from tqdm.auto import tqdm
 
 from diffmath._files import write_json
 from diffmath.ddpm import UNet, choose_device, forward_flop, sample, train
-from diffmath.ddpm._environment import autocast_dtype, memory_format, provenance
+from diffmath.ddpm._environment import autocast_dtype, memory_format, peak_memory, provenance
 from diffmath.schedule import VarianceSchedule
 
 HERE = Path(__file__).parent
@@ -50,11 +50,8 @@ GOALS = {  # of training, over the peers; on a CPU, and on a GPU
     "cpu": {"diffusers": 1.5, "denoising-diffusion-pytorch": 2.0},
     "cuda": {"diffusers": 2.0},
 }
-SHARE, MINUTES, SECONDS = (
-    0.8,
-    8,
-    30,
-)  # of the convolutions' limit on a CPU; of 5 million images, of 500 samples on a GPU
+SHARE = 0.8  # of the convolutions' limit, of sampling on a CPU
+MINUTES, SECONDS = 8, 30  # of 5 million training images and of 500 samples on a GPU
 
 
 class Contender(NamedTuple):
@@ -258,8 +255,8 @@ def limits(setting: Setting, rounds: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def peak_memory(build: Callable[[Setting], Contender], setting: Setting) -> float | None:
-    """The most GiB in use in a step of training in float32: allocated on the GPU, else resident (Linux only).
+def peak(build: Callable[[Setting], Contender], setting: Setting) -> float | None:
+    """The most GiB in use in a step of training in float32: allocated on the GPU, else in main memory.
 
     On a CPU to be called in a process of its own, as memory that was freed stays with a process.
     """
@@ -267,13 +264,9 @@ def peak_memory(build: Callable[[Setting], Contender], setting: Setting) -> floa
     contender = build(setting)
     if setting.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(setting.device)
-        contender.train(1, False)
-        return torch.cuda.max_memory_allocated(setting.device) / 2**30
     contender.train(1, False)
-    try:
-        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 2**20
-    except (OSError, IndexError):
-        return None
+    most = peak_memory(setting.device)
+    return most and most / 2**30
 
 
 def measure(builders: list[Callable[[Setting], Contender]], setting: Setting, rounds: int) -> list[dict[str, Any]]:
@@ -282,9 +275,9 @@ def measure(builders: list[Callable[[Setting], Contender]], setting: Setting, ro
         peaks = []
         for build in builders:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                peaks.append(pool.submit(peak_memory, build, setting).result())
+                peaks.append(pool.submit(peak, build, setting).result())
     else:
-        peaks = [peak_memory(build, setting) for build in builders]
+        peaks = [peak(build, setting) for build in builders]
     contenders = [build(setting) for build in builders]
     memory = {c.name: peak for c, peak in zip(contenders, peaks, strict=True)}
     n = {"training": 1, "sampling": 1} if setting.device.type == "cpu" else {"training": 20, "sampling": 50}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 from diffmath import __version__
 
-__all__ = ["autocast_dtype", "choose_device", "memory_format", "provenance"]
+__all__ = ["autocast_dtype", "choose_device", "memory_format", "peak_memory", "provenance"]
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
@@ -48,6 +49,22 @@ def memory_format(device: torch.device) -> torch.memory_format:
     On a CPU convolutions gain a tenth by it, but group normalisation loses more: backwards it takes 13 times as long.
     """
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes: the most that was allocated on CUDA, elsewhere the most that this process had in main memory, ever.
+
+    None where the system does not tell.
+    """
+    if device.type == "cuda":  # pragma: no cover (needs a GPU)
+        return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError):  # on Linux, where getrusage counts what the process's parent had too
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+    try:  # pragma: no cover (not on Linux)
+        import resource
+    except ImportError:  # pragma: no cover (Windows)
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # pragma: no cover (bytes on macOS)
 
 
 def provenance(device: torch.device) -> dict[str, str | None]:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffmath.ddpm._environment import autocast_dtype, choose_device
-from diffmath.ddpm._processes import Processes
+from diffmath.ddpm._environment import choose_device, peak_memory
 from diffmath.ddpm.training import train
 from diffmath.schedule import VarianceSchedule
 
@@ -27,10 +26,9 @@ class TrainingCost(NamedTuple):
         Trainable numbers of the network.
     flop_per_image : int
         Of one training image: forwards, and about twice that backwards.
-    memory : int
-        Bytes of this process: on CUDA the most that was allocated while measuring, elsewhere what must be kept at
-        once: the weights with their average, gradients and Adam's two moments, the data, and what the forward pass
-        keeps.
+    memory : int or None
+        Bytes: on CUDA the most that was allocated while measuring, elsewhere the most that this process ever had in
+        main memory, libraries and data included; None where the system does not tell.
     warm_up_seconds : float
         Of the first step, with compilation if there is any.
     images_per_second : float
@@ -39,7 +37,7 @@ class TrainingCost(NamedTuple):
 
     parameters: int
     flop_per_image: int
-    memory: int
+    memory: int | None
     warm_up_seconds: float
     images_per_second: float
 
@@ -76,7 +74,6 @@ def training_cost(
     batch_size: int = 128,
     n_steps: int | None = None,
     device: str | torch.device | None = None,
-    autocast: bool = True,
     **options: Any,
 ) -> TrainingCost:
     """Measure a few steps of training, of a copy of the network.
@@ -85,7 +82,7 @@ def training_cost(
     ----------
     model, schedule, images
         As for `diffmath.ddpm.train`.
-    batch_size, device, autocast
+    batch_size, device
         Likewise.
     n_steps : int, optional
         Steps to measure after the first; 3 on a CPU and 50 elsewhere unless given.
@@ -107,43 +104,9 @@ def training_cost(
     flop = 3 * forward_flop(model, tuple(images.shape[1:]))
     if place.type == "cuda":  # pragma: no cover (needs a GPU)
         torch.cuda.reset_peak_memory_stats(place)
-        memory = 0
-    else:
-        memory = _kept(model, images, batch_size // Processes().size, autocast_dtype(place) if autocast else None)
     n_steps = n_steps or (3 if place.type == "cpu" else 50)
-    settings = {"batch_size": batch_size, "device": place, "autocast": autocast, "progress": False, **options}
+    settings = {"batch_size": batch_size, "device": place, "progress": False, **options}
     record = train(model, schedule, images, 1 + n_steps, **settings).metadata
-    if place.type == "cuda":  # pragma: no cover (needs a GPU)
-        memory = torch.cuda.max_memory_allocated(place)
     warm_up = record["warm_up_seconds"]
     rate = n_steps * batch_size / max(record["seconds"] - warm_up, 1e-6)
-    return TrainingCost(parameters, flop, memory, warm_up, rate)
-
-
-def _kept(model: nn.Module, images: Tensor, batch_size: int, dtype: torch.dtype | None) -> int:
-    """Bytes of what a step of training must keep at once."""
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    few, more = (_kept_for_backward(model, images, n, dtype) for n in (2, 4))  # some of it for any number of images
-    activations = few + (more - few) // 2 * (batch_size - 2)
-    return 5 * weights + images.numel() * images.element_size() + activations
-
-
-def _kept_for_backward(model: nn.Module, images: Tensor, n: int, dtype: torch.dtype | None) -> int:
-    """Bytes that the forward pass of n images keeps, but for the weights themselves."""
-    kept: dict[int, int] = {}  # by address, as a tensor may be kept by several operations
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    device = next(model.parameters()).device
-    x = images[torch.arange(n) % len(images)].to(next(model.parameters()))
-    t = torch.ones(n, dtype=torch.int64, device=device)
-    with (
-        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
-        torch.autocast(device.type, dtype, enabled=dtype is not None),
-    ):
-        model(x, t)
-    own = {p.data_ptr() for p in model.parameters()}
-    return sum(size for address, size in kept.items() if address not in own)
+    return TrainingCost(parameters, flop, peak_memory(place), warm_up, rate)

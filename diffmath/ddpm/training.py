@@ -129,9 +129,9 @@ def train(
         Where to write ``checkpoint.safetensors`` every few minutes, ``log.csv``, and at the end
         ``model.safetensors``, the averaged weights in half precision; also ``samples-<step>.png`` and ``tensorboard/``
         where these are wanted. Nothing is written unless it is given. The log has the loss, also by bins of the noise
-        level t, the learning rate, the norm of the gradient in the entry's last step, and images per second, the first
-        step's warm-up apart. Those of a run whose checkpoint is gone are kept as ``log-1.csv`` and ``tensorboard-1``
-        when it begins anew.
+        level t, the learning rate, the norm of the gradient in the entry's last step, and images per second, without
+        the first step's warm-up, checkpoints and sheets. Those of a run whose checkpoint is gone are kept as
+        ``log-1.csv`` and ``tensorboard-1`` when it begins anew.
     resume : bool
         Whether to go on from the directory's checkpoint, if it has one; the settings must be the same, only
         ``n_steps`` may grow. On a CPU, with the same precision, compilation, number of threads and version of torch,
@@ -287,9 +287,12 @@ def train(
                     processes.first and now - saved_at >= 60 * checkpoint_minutes,
                     processes.first and sample_minutes is not None and now - shown_at >= 60 * sample_minutes,
                 )
-                if stop or save or show:  # a sheet too only of what is finite, and if it fails, nothing is lost
-                    _save(state, path, log)
-                    saved_at = now
+                if not (stop or save or show):
+                    continue
+                _finish(place)
+                paused_at = clock()
+                _save(state, path, log)  # before a sheet too: it is only of what is finite, and may fail
+                saved_at = now
                 if stop:
                     processes.wait()  # a process that ends has the others killed: not while the first is writing
                     raise KeyboardInterrupt(f"saved after step {state.step} in {path}")
@@ -297,6 +300,7 @@ def train(
                     log.show(_samples(average, schedule), state.step)
                 if show:
                     shown_at = now
+                logged_at += clock() - paused_at  # the log's rate is that of the steps alone
 
             state.check(path)
             state.seconds += clock() - seen_at

@@ -79,7 +79,7 @@ def test_truncated(saved, tmp_path_factory, data):
 def small(saved):
     """The content of a checkpoint of a few numbers, whose header is most of it."""
     header = read_tensors(saved[1])[1]
-    header["metadata"] |= {"learning_rate": 1e-05, "losses": [[1, 1.5e+300], [2, 0.25]]}
+    header["metadata"] |= {"learning_rate": 1e-05, "losses": [[1, 1.5e300], [2, 0.25]]}
     tensors = {"model.a": torch.arange(6.0).reshape(2, 3), "model.b": torch.tensor(1.5), "schedule.beta": torch.ones(2)}
     return _pack(header, tensors), header, tensors
 

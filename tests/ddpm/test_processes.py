@@ -19,7 +19,7 @@ from diffmath.ddpm import UNet, gaussian_denoiser, load_checkpoint, sample, trai
 from diffmath.ddpm._processes import joined
 from diffmath.ddpm.checkpoints import read_tensors
 from diffmath.schedule import VarianceSchedule
-from tests.ddpm.test_training import rows
+from tests.ddpm.test_training import entries, left, rows
 
 SCHEDULE = VarianceSchedule.linear(20, 1e-3, 0.3)
 IMAGES = torch.randn((15, 1, 8, 8), generator=torch.Generator().manual_seed(0))
@@ -61,6 +61,8 @@ def on_two(tmp_path, work, *arguments, during=lambda processes: None):
     during(processes)
     for process in processes:
         process.join(120)
+        process.kill()  # one that hangs is a failure, not the end of the tests
+        process.join()
     return [process.exitcode for process in processes]
 
 
@@ -253,8 +255,8 @@ def test_killed_at_any_moment(tmp_path):
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert first["metadata"]["losses"] == second["metadata"]["losses"]
-    assert rows(path.parent / "log.csv") == rows(tmp_path / "whole" / "log.csv")
-    assert sorted(p.name for p in path.parent.iterdir()) == [path.name, "log.csv", "model.safetensors"]
+    assert entries(path.parent / "log.csv") == entries(tmp_path / "whole" / "log.csv")
+    assert left(path.parent) == [path.name, "log.csv", "model.safetensors"]
 
 
 def test_several_processes_need_devices_that_can_speak(monkeypatch):
