@@ -2,13 +2,16 @@
 
 Question   How good are the samples (Frechet distance extrapolated to infinitely many, kernel distance, confidence, the
            background and the energy distance of pixels, each with its error) after 10, 20, 50, 100, 250 and 500 network
-           evaluations of a sample, and is some sampler at 20 within the error bar of Algorithm 2 at 500?
-           The others than Algorithm 2, which change little there, get a fifth of the samples beyond 100 evaluations;
-           from N(0, I), which is not their start, they are shown to 20.
+           evaluations of a sample, and is some sampler at 20 within the error bar of Algorithm 2 at 500, and of all its
+           samples with 100 or more together, whose bar is smaller?
+           Each sampler is shown at all six from its own start: N(0, I) for Algorithm 2, x_T's mean and covariance for
+           the ODE's; from the other start to 20. The ODE's samplers change little beyond 50, where they make a fifth of
+           the samples. These are set against what the same starts gave after 50: the same numbers, and how far the
+           features moved, which bounds the change of the Frechet distance's square root.
 Command    python experiments/quality_vs_steps.py [--checkpoint NAME ...] [--n-samples N]
-Minutes    155 of one CPU core for the compact network (2,000 evaluations for each of 500 samples), and 6 to judge them;
-           2.3 times as long for the paper's by the times in results/sample_statistics_50_steps.json. Blocks of 100
-           samples are kept in runs/ and not made again. --smoke: seconds
+Minutes    on 2 CPU cores about 75 for the compact network (1,800 evaluations for each of 500 samples) and 165 for the
+           paper's, and 6 for each to judge them; blocks of 100 samples are kept in runs/ and not made again. --smoke:
+           seconds
 Result     results/quality_vs_steps.json, the table on the terminal, and the picture as results/quality_vs_steps.png and
            .pdf
 """
@@ -35,9 +38,11 @@ from diffmath.ddpm.checkpoints import SHIPPED
 
 HERE = Path(__file__).parent
 EVALUATIONS = (10, 20, 50, 100, 250, 500)
-MANY = 100  # evaluations, beyond which only Algorithm 2 gets all samples
+EARLY, MANY = 20, 50  # evaluations: to which the other start is shown, and beyond which an ODE's sampler makes a fifth
+SETTLED = 100  # evaluations, from which on all samples of Algorithm 2 are one reference
 LINES = {  # sampler, whether from the matched start, and how the picture shows it
     ("ancestral", False): {"color": "black", "marker": "o", "linestyle": "-"},
+    ("ancestral", True): {"color": "black", "marker": "o", "linestyle": ":"},
     ("ddim", False): {"color": "0.6", "marker": "s", "linestyle": "--"},
     ("ddim", True): {"color": "0.6", "marker": "s", "linestyle": "-"},
     ("heun", False): {"color": "0.4", "marker": "^", "linestyle": "--"},
@@ -62,14 +67,11 @@ def steps(method: str, evaluations: int) -> tuple[int, int]:
 
 def sizes(n_samples: int) -> dict[tuple[str, bool], dict[int, int]]:
     """How many samples are made, for each line and number of evaluations."""
-    found: dict[tuple[str, bool], dict[int, int]] = {}
+    found = {}
     for method, matched in LINES:
-        if method == "ancestral":
-            found[method, matched] = dict.fromkeys(EVALUATIONS, n_samples)
-        elif matched:
-            found[method, matched] = {n: n_samples // (5 if n > MANY else 1) for n in EVALUATIONS}
-        else:
-            found[method, matched] = {n: n_samples for n in EVALUATIONS if n <= 20}
+        is_ode = method != "ancestral"
+        asked = [n for n in EVALUATIONS if matched == is_ode or n <= EARLY]
+        found[method, matched] = {n: n_samples // (5 if is_ode and n > MANY else 1) for n in asked}
     return found
 
 
@@ -87,6 +89,13 @@ def numbers(evaluation: metrics.Evaluation) -> dict[str, tuple[float, float]]:
     return {name: (float(pair.value), float(pair.error)) for name, pair in pairs.items()}
 
 
+def moved(before: Tensor, after: Tensor, unit: float) -> tuple[float, float]:
+    """The root mean square distance between features of pairs of images, and its standard error."""
+    squares = ((metrics.features(after).values - metrics.features(before).values) ** 2).sum(1) / unit**2
+    distance = math.sqrt(squares.mean())
+    return distance, float(squares.std(ddof=1) / math.sqrt(len(squares)) / (2 * distance))
+
+
 def curve(
     name: str,
     counts: Mapping[tuple[str, bool], Mapping[int, int]],
@@ -94,53 +103,71 @@ def curve(
     device: torch.device,
     judge: Callable[[Tensor], metrics.Evaluation],
     training: Tensor,
-) -> list[dict[str, Any]]:
-    """A row for each sampler, start and number of evaluations, of one checkpoint."""
+    unit: float,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A row for each sampler, start and number of evaluations, of one checkpoint, and one of Algorithm 2's together."""
     trained = load_checkpoint(name, device=device)
     mean, covariance = moments(training)
 
     def start(n: int, generator: torch.Generator) -> Tensor:
         return matched_start(trained.schedule, n, mean, covariance=covariance, generator=generator)
 
-    rows = []
+    rows, settled = [], []
     for (method, matched), asked in counts.items():
+        line: dict[int, Tensor] = {}
         for count, n_samples in asked.items():
             n_steps, evaluations = steps(method, count)
             images, seconds = made(trained, n_samples, n_steps, seed, device, start if matched else None, method=method)
+            line[count] = images
             row = {"checkpoint": name, "method": method, "matched start": matched, "steps": n_steps}
             row |= {"evaluations": evaluations, "samples": n_samples, "seconds": round(seconds, 1)}
-            evaluation = judge(images)
-            rows.append(row | numbers(evaluation) | {"all numbers": metrics.summary(evaluation)})
-            typer.echo(describe(rows[-1]))
-    return rows
+            row |= judged(judge(images))
+            if n_samples < max(asked.values()):
+                last, before = next((n, x) for n, x in reversed(line.items()) if len(x) > n_samples)
+                row["the same starts"] = {"evaluations": steps(method, last)[1]} | numbers(judge(before[:n_samples]))
+                row["features moved since"] = moved(before[:n_samples], images, unit)
+            rows.append(row)
+            typer.echo(describe(row))
+        if (method, matched) == ("ancestral", False):
+            settled = [images for count, images in line.items() if count >= min(SETTLED, max(line))]
+    together = {"checkpoint": name, "method": "ancestral", "matched start": False, "evaluations": f">={SETTLED}"}
+    together |= {"samples": sum(map(len, settled)), **judged(judge(torch.cat(settled)))}
+    typer.echo(describe(together))
+    return rows, together
 
 
-def describe(row: dict[str, Any]) -> str:
+def judged(evaluation: metrics.Evaluation) -> dict[str, Any]:
+    """What is kept of an evaluation."""
+    return {**numbers(evaluation), "all numbers": metrics.summary(evaluation)}
+
+
+def describe(row: Mapping[str, Any]) -> str:
     """A line of the table."""
-    start = "matched" if row["matched start"] else ""
+    start = "matched" if row.get("matched start") else ""
     values = "  ".join(f"{name} {row[name][0]:.3f} ± {row[name][1]:.3f}" for name in SHOWN if name in row)
-    return f"{row['checkpoint']:8} {row['method']:14} {start:8} {row['evaluations']:4}  {values}"
+    return f"{row['checkpoint']:8} {row['method']:15} {start:8} {row['evaluations']:>5} {row['samples']:5}  {values}"
 
 
 def compare(
-    rows: list[dict[str, Any]], real: Mapping[str, tuple[float, float]], at: Collection[int]
+    rows: list[dict[str, Any]],
+    goals: Mapping[str, Mapping[str, dict[str, Any]]],
+    real: Mapping[str, Any],
+    at: Collection[int],
 ) -> list[dict[str, Any]]:
-    """The rows at some numbers of evaluations against Algorithm 2 with all: by how much they are worse.
+    """The rows at some numbers of evaluations against each goal of their checkpoint: by how much they are worse.
 
-    In its error bars, and in errors of the difference. Worse is a larger distance, a smaller share, and a background
-    farther from that of real images.
+    In the goal's error bars, and in errors of the difference. Worse is a larger distance, a smaller share, and a
+    background farther from that of real images.
     """
 
-    def badness(row: dict[str, Any], key: str) -> float:
+    def badness(row: Mapping[str, Any], key: str) -> float:
         value = float(row[key][0])
         return -value if key == "sure" else abs(value - real[key][0]) if key == "background" else value
 
     found = []
-    for name in dict.fromkeys(row["checkpoint"] for row in rows):
-        own = [row for row in rows if row["checkpoint"] == name]
-        goal = max((row for row in own if row["method"] == "ancestral"), key=lambda row: int(row["evaluations"]))
-        for row in (row for row in own if row["evaluations"] in at):
-            entry = {k: row[k] for k in ("checkpoint", "method", "matched start", "evaluations")}
+    for row in (row for row in rows if row["evaluations"] in at):
+        for label, goal in goals[row["checkpoint"]].items():
+            entry = {k: row[k] for k in ("checkpoint", "method", "matched start", "evaluations")} | {"against": label}
             for key in (key for key in SHOWN if key in row and key in goal):
                 more, bar = badness(row, key) - badness(goal, key), float(goal[key][1])
                 entry[key] = {
@@ -152,10 +179,22 @@ def compare(
     return found
 
 
+def verdict(entry: Mapping[str, Any]) -> str:
+    """A comparison in words: what is within the error bar, and how many bars what is not is off."""
+    values = ", ".join(
+        f"{key} {'within' if one['within the error bar'] else one['worse by, in error bars']}"
+        for key, one in ((key, entry[key]) for key in SHOWN if key in entry)
+    )
+    start = ", matched start" if entry["matched start"] else ""
+    return (
+        f"{entry['checkpoint']}: {entry['method']}{start}, {entry['evaluations']}, against {entry['against']}: {values}"
+    )
+
+
 def draw(rows: list[dict[str, Any]], real: dict[str, tuple[float, float]]) -> Figure:
     """Every number against the evaluations, a column for each checkpoint.
 
-    Points of fewer samples than the rest of their line are pale and not joined to it.
+    Rows of fewer samples are pale, and joined to what the same starts gave before.
     """
     names = list(dict.fromkeys(row["checkpoint"] for row in rows))
     figure = Figure((5.2 * len(names) + 0.6, 2.5 * len(SHOWN)), layout="constrained")
@@ -164,22 +203,21 @@ def draw(rows: list[dict[str, Any]], real: dict[str, tuple[float, float]]) -> Fi
         for ax, (key, label) in zip(column, SHOWN.items(), strict=True):
             for (method, matched), style in LINES.items():
                 line = [
-                    (row["evaluations"], *row[key], row["samples"])
+                    row
                     for row in rows
                     if (row["checkpoint"], row["method"], row["matched start"]) == (name, method, matched)
                     and key in row
                 ]
                 title = f"{method}, matched start" if matched else method
-                fill = None if matched else "white"
-                most = max((n for *_, n in line), default=0)
-                for some, part in (
-                    (False, [p for p in line if p[3] == most]),
-                    (True, [p for p in line if p[3] < most]),
+                few = [row for row in line if "the same starts" in row]
+                for part, look in (
+                    ([row for row in line if row not in few], {"label": title}),
+                    ([row["the same starts"] for row in few[:1]] + few, {"alpha": 0.4}),
                 ):
-                    if part:  # fewer samples are others: not the same line
-                        x, y, error, _ = np.transpose(part)
-                        look = style | ({"linestyle": "", "alpha": 0.5} if some else {"label": title})
-                        ax.errorbar(x, y, error, markerfacecolor=fill, markersize=4, capsize=2, **look)
+                    if part:
+                        x, y, error = np.transpose([(row["evaluations"], *row[key]) for row in part])
+                        fill = None if matched else "white"
+                        ax.errorbar(x, y, error, markerfacecolor=fill, markersize=4, capsize=2, **style | look)
             if key in real:
                 value, error = real[key]
                 ax.axhspan(value - error, value + error, color="0.85", zorder=0, label="real images")
@@ -187,8 +225,8 @@ def draw(rows: list[dict[str, Any]], real: dict[str, tuple[float, float]]) -> Fi
         column[0].set_title(f"{name} network")
         column[-1].set(xlabel="network evaluations for a sample", xticks=EVALUATIONS, xticklabels=EVALUATIONS)
         column[-1].minorticks_off()
-    few = sorted({row["samples"] for row in rows})
-    note = f"; pale: {few[0]} samples, not {few[-1]}" if len(few) > 1 else ""
+    sizes = sorted({row["samples"] for row in rows})
+    note = f"; pale: {sizes[0]} samples, not {sizes[-1]}" if len(sizes) > 1 else ""
     figure.supxlabel(f"bars: one standard error{note}", fontsize=8)
     figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
     return figure
@@ -207,20 +245,34 @@ def main(
 ) -> None:
     counts = sizes(n_samples)
     if smoke:
-        counts, n_samples = {("ancestral", False): {1: 100}, ("ddim", True): {1: 100}}, 100
+        counts, n_samples = {("ancestral", False): {1: 100}, ("ddim", True): {1: 200, 2: 100}}, 200
     results = results or (Path("runs") if smoke else HERE / "results") / "quality_vs_steps.json"
     place = choose_device(device)
-    names = checkpoint or list(SHIPPED)
+    names = checkpoint or list(SHIPPED[: 1 if smoke else None])
     splits = ("sample", "sample") if smoke else ("test", "train")
     reference, training = (to_tensor(load_mnist(split, data_dir).images) for split in splits)  # type: ignore[arg-type]
-    judge = partial(metrics.evaluate, reference=reference, training=training, rng=seed)
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(training)))[:n_samples]
-    real = numbers(judge(training[order]))
-    rows = [row for name in names for row in curve(name, counts, seed, place, judge, training)]
+    judge = partial(metrics.evaluate, reference=reference, rng=seed)
+    unit = float(np.sqrt((metrics.features(reference).values ** 2).mean()))
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(training)))
+    drawn, others = training[order[:n_samples]], training[order[n_samples:]]  # memorisation: against those not drawn
+    real = judged(judge(drawn, training=others))
+    line = {"checkpoint": "real", "method": "training images", "evaluations": "", "samples": n_samples, **real}
+    typer.echo(describe(line))
+    rows, goals, together = [], {}, {}
+    for name in names:
+        own, together[name] = curve(name, counts, seed, place, partial(judge, training=training), training, unit)
+        best = max((row for row in own if row["method"] == "ancestral"), key=lambda row: int(row["evaluations"]))
+        goals[name] = {f"Algorithm 2 with {best['evaluations']}": best}
+        goals[name] |= {f"Algorithm 2 with {SETTLED} or more": together[name]}
+        rows += own
+    verdicts = compare(rows, goals, real, (1,) if smoke else (19, 20))
+    for entry in verdicts:
+        typer.echo(verdict(entry))
     report = {
-        "real training images": real | {"images": n_samples},
+        "real training images": {"images": n_samples, **real},
         "rows": rows,
-        "quick samplers against Algorithm 2 with all": compare(rows, real, (1,) if smoke else (19, 20)),
+        f"Algorithm 2 with {SETTLED} evaluations or more, together": together,
+        "quick samplers against Algorithm 2": verdicts,
         "seed": seed,
         "networks": {name: network(load_checkpoint(name)) for name in names},
         **record(place),

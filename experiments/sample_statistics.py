@@ -5,7 +5,8 @@ Question   Of 500 samples of Algorithm 2 (all T steps), of how many is the class
 Command    python experiments/sample_statistics.py [--checkpoint NAME ...] [--data-dir DIRECTORY]
 Minutes    about 20 for the compact network and 47 for the paper's on 2 CPU cores, a tenth with --n-steps 50; blocks of
            100 samples are not made again. --smoke: seconds
-Result     results/sample_statistics.json, and the samples of each network as runs/sample_statistics_NAME.png
+Result     results/sample_statistics.json, or sample_statistics_N_steps.json with --n-steps N, and the samples of each
+           network as runs/sample_statistics_NAME.png
 """
 
 from __future__ import annotations
@@ -62,8 +63,9 @@ def describe(images: Tensor) -> dict[str, Any]:
 
 
 def origin(trained: Checkpoint, device: torch.device) -> str:
-    """What could change samples but their start: the network, the code, torch, the device, the precision."""
+    """What could change samples but their start: network, schedule, code, torch, device, precision."""
     parts = [p.detach().cpu().numpy().tobytes() for p in trained.model.parameters()]
+    parts.append(trained.schedule.beta.tobytes())
     parts += [Path(str(module.__file__)).read_bytes() for module in (schedule, samplers, sampling, unet)]
     return f"{hashlib.sha256(b''.join(parts)).hexdigest()} {torch.__version__} {device} {autocast_dtype(device)}"
 
@@ -127,7 +129,8 @@ def main(
     smoke: Annotated[bool, typer.Option("--smoke", help="A small run, to see that it runs.")] = False,
 ) -> None:
     n_samples, n_steps = (4, 2) if smoke else (n_samples, n_steps)
-    results = results or (Path("runs") if smoke else HERE / "results") / "sample_statistics.json"
+    name = f"sample_statistics_{n_steps}_steps.json" if n_steps else "sample_statistics.json"
+    results = results or (Path("runs") if smoke else HERE / "results") / name
     place = choose_device(device)
     real = load_mnist("sample") if smoke else load_mnist("test", data_dir)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from diffmath.ddpm.samplers import SAMPLERS
+
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "experiments").glob("*.py"))
 
@@ -35,18 +37,37 @@ def test_scripts_say_what_they_do():
         assert all(word in text for word in ("Question  ", "Command  ", "Minutes  ", "Result  ", "--smoke")), script
 
 
-def test_the_verdict_on_quick_samplers(monkeypatch):
-    """How much worse, in error bars: larger distances, smaller shares, backgrounds off the real ones."""
+@pytest.fixture
+def curve(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "experiments")
-    compare = importlib.import_module("quality_vs_steps").compare
+    return importlib.import_module("quality_vs_steps")
+
+
+def test_the_verdict_on_quick_samplers(curve):
+    """How much worse, in error bars: larger distances, smaller shares, backgrounds off the real ones."""
     goal = {"frechet": (1.0, 0.3), "kernel": (0.1, 0.1), "sure": (0.9, 0.03), "background": (-0.97, 0.01)}
-    quick = {"frechet": (1.3, 0.4), "kernel": (0.0, 0.1), "sure": (0.81, 0.04), "background": (-1.02, 0.01)}
+    quick = {"frechet": (1.15, 0.4), "kernel": (0.0, 0.1), "sure": (0.81, 0.04), "background": (-1.02, 0.01)}
     shared = {"checkpoint": "compact", "matched start": False}
     rows = [shared | {"method": "ancestral", "evaluations": n} | goal for n in (500, 250)]
     rows.append(shared | {"method": "heun", "evaluations": 19} | quick)
-    (verdict,) = compare(rows, {"background": (-0.99, 0.0)}, (19, 20))
-    worse = {key: verdict[key]["worse by, in error bars"] for key in quick}
-    assert worse == {"frechet": 1.0, "kernel": -1.0, "sure": 3.0, "background": 1.0}
-    assert verdict["sure"]["in errors of the difference"] == 1.8
-    assert not verdict["sure"]["within the error bar"]
-    assert verdict["kernel"]["within the error bar"]
+    goals = {"compact": {"it": rows[0], "a better one": goal | {"frechet": (0.7, 0.2)}}}
+    entry, stricter = curve.compare(rows, goals, {"background": (-0.99, 0.0)}, (19, 20))
+    worse = {key: entry[key]["worse by, in error bars"] for key in quick}
+    assert worse == {"frechet": 0.5, "kernel": -1.0, "sure": 3.0, "background": 1.0}
+    assert entry["sure"]["in errors of the difference"] == 1.8
+    assert curve.verdict(entry).endswith(
+        "heun, 19, against it: frechet within, kernel within, sure 3.0, background 1.0"
+    )
+    assert stricter["frechet"]["worse by, in error bars"] == 2.25
+
+
+def test_the_points_of_the_curve(curve):
+    """Every sampler at all numbers of evaluations, and no more evaluations than the docstring says."""
+    counts = curve.sizes(500)
+    own = {(method, method != "ancestral") for method in SAMPLERS}
+    assert all(tuple(counts[line]) == curve.EVALUATIONS for line in own)
+    assert set(counts) == own | {(method, not matched) for method, matched in own}
+    assert set(counts["ancestral", False].values()) == {500}
+    assert list(counts["heun", True].values()) == [500, 500, 500, 100, 100, 100]
+    assert sum(n * curve.steps(line[0], k)[1] for line, asked in counts.items() for k, n in asked.items()) == 897_200
+    assert [curve.steps("heun", n) for n in (10, 20)] == [(5, 9), (10, 19)]
