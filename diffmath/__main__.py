@@ -358,6 +358,7 @@ def evaluate(
     method: Annotated[
         str, typer.Option(help="ancestral (Algorithm 2), ddim, heun or dpmsolver++2m.")
     ] = "dpmsolver++2m",
+    eta: Annotated[float, typer.Option(help="Of ddim: the share of Algorithm 2's noise.")] = 0.0,
     start: Annotated[
         Start, typer.Option(help="x_T: N(0, I) as in Algorithm 2, or with the mean and covariance it has for MNIST.")
     ] = Start.matched,
@@ -367,6 +368,7 @@ def evaluate(
         Optional[Path], typer.Option(dir_okay=False, help="A file to write the numbers to as well.")
     ] = None,
     device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
+    autocast: Annotated[bool, typer.Option("--autocast", help="bfloat16 in the network where that is quick.")] = False,
 ) -> None:
     """Judge samples beside real images: distances, classes, pixels, copies; each number with its error."""
     from json import dumps
@@ -378,10 +380,10 @@ def evaluate(
     from diffmath._files import replacing
     from diffmath.data import load_mnist, to_tensor
     from diffmath.ddpm import metrics
-    from diffmath.ddpm._environment import provenance
+    from diffmath.ddpm._environment import autocast_dtype, provenance
 
     if samples is not None:
-        idle = ("checkpoint", "n_samples", "n_steps", "method", "start")
+        idle = ("checkpoint", "n_samples", "n_steps", "method", "eta", "start", "autocast")
         _require_unset(context, f"it is of no use with samples from a file; {samples} came", *idle)
     _require_writable(json, "--json")
     place = ddpm.choose_device(device)
@@ -397,11 +399,14 @@ def evaluate(
         trained = ddpm.load_checkpoint(checkpoint, device=place)
         generator = torch.Generator(place if place.type == "cuda" else "cpu").manual_seed(seed)
         x_T = _start(start, trained, n_samples, generator)
+        options: dict[str, Any] = {"eta": eta, "autocast": autocast, "progress": True}
         images = ddpm.sample(
-            trained.model, trained.schedule, x_T, n_samples, n_steps, method, generator, progress=True
+            trained.model, trained.schedule, x_T, n_samples, n_steps, method, generator, **options
         ).cpu()
         made = {"network": checkpoint or trained.metadata.get("network", "shipped"), "method": method}
-        made |= {"steps": n_steps, "start": start.value}
+        made |= {"eta": eta} if method == "ddim" else {}
+        precision = (autocast_dtype(place) if autocast else None) or torch.float32
+        made |= {"steps": n_steps, "start": start.value, "precision": str(precision).removeprefix("torch.")}
     made["seed"] = seed
     # What a perfect generator would make: as many images of the training set, and they are not looked for there.
     order = torch.from_numpy(rng.permutation(len(training)))

@@ -289,8 +289,8 @@ def frechet_extrapolated(
 
     .. math:: \sigma^2 = \frac{g - 1}{g} \sum_b (\theta_{(b)} - \bar\theta)^2 , \qquad g = 20.
 
-    For Gaussians 0.6 to 0.8 of such errors reach the true distance and 0.9 to 1 of twice the error; for equal laws,
-    where the distance is quadratic in all differences, the error is too large, up to twice.
+    For Gaussians one error either way covers the true distance in 60 to 80 % of cases, and two in 90 to 100 %; for
+    equal laws, where the distance is quadratic in all differences, the error is too large, up to twice.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ from diffmath import data, ddpm
 from diffmath.__main__ import app
 from diffmath.data import Mnist, load_mnist, to_tensor
 from diffmath.ddpm import metrics
+from diffmath.ddpm._environment import autocast_dtype
 from diffmath.ddpm.metrics import Estimate
 
 
@@ -617,20 +618,24 @@ def test_command_with_a_file(small_mnist, tmp_path, monkeypatch):
 def test_command_with_a_network(small_mnist, monkeypatch):
     asked = {}
 
-    def sample(model, schedule, x_T, n_samples, n_steps, method, generator, progress):
+    def sample(model, schedule, x_T, n_samples, n_steps, method, generator, **options):
         asked.update(n_samples=n_samples, n_steps=n_steps, method=method, seed=generator.initial_seed(), x_T=x_T)
+        asked.update(options)
         return small_mnist[:n_samples]
 
     monkeypatch.setattr(ddpm, "sample", sample)
-    done = run("-n", 110, "--n-steps", 7, "--method", "ddim", "--seed", 5)
+    done = run("-n", 110, "--n-steps", 7, "--method", "ddim", "--eta", 0.5, "--autocast", "--seed", 5)
     assert done.exit_code == 0, done.output
     x_T = asked.pop("x_T")
-    assert asked == {"n_samples": 110, "n_steps": 7, "method": "ddim", "seed": 5}
+    expected = {"n_samples": 110, "n_steps": 7, "method": "ddim", "seed": 5}
+    assert asked == expected | {"eta": 0.5, "autocast": True, "progress": True}
     # The mean that x_T has for MNIST, to five standard errors of 110 x 1024 nearly independent pixels; not 0.
     mean = 0.0797 * to_tensor(data.load_mnist("sample").images).mean().item()
     assert x_T.mean().item() == pytest.approx(mean, abs=5 / (110 * 1024) ** 0.5)
     assert abs(mean) > 10 / (110 * 1024) ** 0.5
-    assert "110 samples (network compact, method ddim, steps 7, start matched, seed 5)" in done.output
+    precision = "bfloat16" if autocast_dtype(torch.device("cpu")) else "float32"
+    made = f"network compact, method ddim, eta 0.5, steps 7, start matched, precision {precision}, seed 5"
+    assert f"110 samples ({made})" in done.output
     assert done.output.count("(too small)") == 3  # both Frechet distances, and why
     assert run("-n", 110, "--start", "noise").exit_code == 0
     assert asked["x_T"] is None

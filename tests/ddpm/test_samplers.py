@@ -67,9 +67,8 @@ def test_order(method, order, schedule, least):
         errors.append(np.abs(state[:, 0].numpy() - expected).mean())
     orders = np.log2(np.divide(errors[:-1], errors[1:]))
     if least == 0 and method == "dpmsolver++2m":
-        assert (orders > 1.3).all()
-    else:
-        assert orders == pytest.approx([order] * 2, abs=0.1)
+        order = 1.4  # as found, of no theory
+    assert orders == pytest.approx([order] * 2, abs=0.1)
 
 
 @given(jumps(n_times=2), st.just(0.0) | st.floats(1e-3, 1))
