@@ -31,7 +31,10 @@ def main(
     out: Annotated[Path, typer.Option(help="Directory of the pictures.")] = Path("paper_figures/output"),
     checkpoint: Annotated[
         Optional[str],
-        typer.Option(help='A trained network: a file, or the name of a shipped one; "compact" unless given.'),
+        typer.Option(
+            help='A trained network: a file, or the name of a shipped one; "compact" on a CPU and "paper" on a GPU '
+            "unless given."
+        ),
     ] = None,
 ) -> None:
     """Regenerate figures of Higham, Higham and Grindrod (SIAM Review, 2025) from real MNIST."""

@@ -32,7 +32,7 @@ class Run:
     ) -> None:
         self.figure, self.profile, self.seed = figure, profile, seed
         self.device = choose_device(device)
-        self.path = checkpoint or "compact"  # while it is the one that has seen more images
+        self.path = checkpoint or ("compact" if self.device.type == "cpu" else "paper")
         self.note = "no network"
         # On the CPU whatever the device, so that the same seed starts from the same noise everywhere.
         own_seed = np.random.SeedSequence((figure, seed)).generate_state(1)

@@ -139,11 +139,12 @@ def test_every_figure_is_tested():
 
 
 def test_which_network(monkeypatch):
-    """The compact one, or what was asked for, by name or file."""
+    """The compact one on a CPU, the paper's where there is a GPU, and what was asked for everywhere."""
     monkeypatch.setattr("paper_figures.run._load", lambda path, device: path)
-    assert Run(3, Profile.auto, "cpu", 0).checkpoint == "compact"
-    for name in ("paper", "mine.safetensors"):
-        assert Run(3, Profile.auto, "cpu", 0, name).checkpoint == name
+    for device, network in (("cpu", "compact"), ("cuda", "paper"), ("mps", "paper")):
+        monkeypatch.setattr("paper_figures.run.choose_device", lambda _, device=device: torch.device(device))
+        assert Run(3, Profile.auto, None, 0).checkpoint == network
+        assert Run(3, Profile.auto, None, 0, "mine.safetensors").checkpoint == "mine.safetensors"
 
 
 def test_seeds(run):
