@@ -33,13 +33,13 @@ from torch import Tensor
 
 from diffmath._files import save_figure, write_json
 from diffmath.data import load_mnist, to_tensor
-from diffmath.ddpm import choose_device, load_checkpoint, matched_start, metrics, moments
+from diffmath.ddpm import Checkpoint, choose_device, load_checkpoint, matched_start, metrics, moments
 from diffmath.ddpm.checkpoints import SHIPPED
 
 HERE = Path(__file__).parent
 EVALUATIONS = (10, 20, 50, 100, 250, 500)
 EARLY, MANY = 20, 50  # evaluations: to which the other start is shown, and beyond which an ODE's sampler makes a fifth
-SETTLED = 100  # evaluations, from which on all samples of Algorithm 2 are one reference
+SETTLED = 100  # evaluations, from which on all samples of Algorithm 2 are one reference: each of these has its own seed
 LINES = {  # sampler, whether from the matched start, and how the picture shows it
     ("ancestral", False): {"color": "black", "marker": "o", "linestyle": "-"},
     ("ancestral", True): {"color": "black", "marker": "o", "linestyle": ":"},
@@ -51,7 +51,7 @@ LINES = {  # sampler, whether from the matched start, and how the picture shows 
     ("dpmsolver++2m", True): {"color": "0.2", "marker": "D", "linestyle": "-"},
 }
 SHOWN = {
-    "frechet": "Fréchet distance, extrapolated",
+    "frechet": "Fréchet distance",
     "kernel": "kernel distance",
     "sure": "confidence above 0.9, share",
     "background": "mean of the background",
@@ -96,8 +96,14 @@ def moved(before: Tensor, after: Tensor, unit: float) -> tuple[float, float]:
     return distance, float(squares.std(ddof=1) / math.sqrt(len(squares)) / (2 * distance))
 
 
+def seed_of(method: str, count: int, most: int, seed: int) -> int:
+    """Other numbers of evaluations have the same x_T; samples that are pooled are independent."""
+    return seed + count if method == "ancestral" and SETTLED <= count < most else seed
+
+
 def curve(
     name: str,
+    trained: Checkpoint,
     counts: Mapping[tuple[str, bool], Mapping[int, int]],
     seed: int,
     device: torch.device,
@@ -106,7 +112,6 @@ def curve(
     unit: float,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """A row for each sampler, start and number of evaluations, of one checkpoint, and one of Algorithm 2's together."""
-    trained = load_checkpoint(name, device=device)
     mean, covariance = moments(training)
 
     def start(n: int, generator: torch.Generator) -> Tensor:
@@ -115,17 +120,21 @@ def curve(
     rows, settled = [], []
     for (method, matched), asked in counts.items():
         line: dict[int, Tensor] = {}
+        before: dict[int, dict[str, Any]] = {}
         for count, n_samples in asked.items():
             n_steps, evaluations = steps(method, count)
-            images, seconds = made(trained, n_samples, n_steps, seed, device, start if matched else None, method=method)
+            own = seed_of(method, count, max(asked), seed)
+            images, seconds = made(trained, n_samples, n_steps, own, device, start if matched else None, method=method)
             line[count] = images
             row = {"checkpoint": name, "method": method, "matched start": matched, "steps": n_steps}
             row |= {"evaluations": evaluations, "samples": n_samples, "seconds": round(seconds, 1)}
             row |= judged(judge(images))
             if n_samples < max(asked.values()):
-                last, before = next((n, x) for n, x in reversed(line.items()) if len(x) > n_samples)
-                row["the same starts"] = {"evaluations": steps(method, last)[1]} | numbers(judge(before[:n_samples]))
-                row["features moved since"] = moved(before[:n_samples], images, unit)
+                last, more = next((n, x) for n, x in reversed(line.items()) if len(x) > n_samples)
+                if n_samples not in before:
+                    before[n_samples] = {"evaluations": steps(method, last)[1]} | numbers(judge(more[:n_samples]))
+                row["the same starts"] = before[n_samples]
+                row["features moved since"] = moved(more[:n_samples], images, unit)
             rows.append(row)
             typer.echo(describe(row))
         if (method, matched) == ("ancestral", False):
@@ -138,7 +147,10 @@ def curve(
 
 def judged(evaluation: metrics.Evaluation) -> dict[str, Any]:
     """What is kept of an evaluation."""
-    return {**numbers(evaluation), "all numbers": metrics.summary(evaluation)}
+    whole = metrics.summary(evaluation)
+    if evaluation.n_images < metrics.FEW:
+        del whole["frechet"]
+    return {**numbers(evaluation), "all numbers": whole}
 
 
 def describe(row: Mapping[str, Any]) -> str:
@@ -156,8 +168,9 @@ def compare(
 ) -> list[dict[str, Any]]:
     """The rows at some numbers of evaluations against each goal of their checkpoint: by how much they are worse.
 
-    In the goal's error bars, and in errors of the difference. Worse is a larger distance, a smaller share, and a
-    background farther from that of real images.
+    In the goal's error bars, and in errors of the difference as if both were independent; they share the images that
+    they are compared with, and some their starts, so that these errors are rather too large. Worse is a larger
+    distance, a smaller share, and a background farther from that of real images.
     """
 
     def badness(row: Mapping[str, Any], key: str) -> float:
@@ -201,7 +214,9 @@ def draw(rows: list[dict[str, Any]], real: dict[str, tuple[float, float]]) -> Fi
     axes = figure.subplots(len(SHOWN), len(names), squeeze=False, sharex=True, sharey="row")
     for column, name in zip(axes.T, names, strict=True):
         for ax, (key, label) in zip(column, SHOWN.items(), strict=True):
-            for (method, matched), style in LINES.items():
+            for shift, ((method, matched), style) in zip(
+                np.linspace(0.96, 1.04, len(LINES)), LINES.items(), strict=True
+            ):
                 line = [
                     row
                     for row in rows
@@ -217,7 +232,7 @@ def draw(rows: list[dict[str, Any]], real: dict[str, tuple[float, float]]) -> Fi
                     if part:
                         x, y, error = np.transpose([(row["evaluations"], *row[key]) for row in part])
                         fill = None if matched else "white"
-                        ax.errorbar(x, y, error, markerfacecolor=fill, markersize=4, capsize=2, **style | look)
+                        ax.errorbar(shift * x, y, error, markerfacecolor=fill, markersize=4, capsize=2, **style | look)
             if key in real:
                 value, error = real[key]
                 ax.axhspan(value - error, value + error, color="0.85", zorder=0, label="real images")
@@ -226,7 +241,7 @@ def draw(rows: list[dict[str, Any]], real: dict[str, tuple[float, float]]) -> Fi
         column[-1].set(xlabel="network evaluations for a sample", xticks=EVALUATIONS, xticklabels=EVALUATIONS)
         column[-1].minorticks_off()
     sizes = sorted({row["samples"] for row in rows})
-    note = f"; pale: {sizes[0]} samples, not {sizes[-1]}" if len(sizes) > 1 else ""
+    note = f"; pale: {sizes[0]} samples, not {sizes[-1]}, too few for a Fréchet distance" if len(sizes) > 1 else ""
     figure.supxlabel(f"bars: one standard error{note}", fontsize=8)
     figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
     return figure
@@ -249,6 +264,8 @@ def main(
     results = results or (Path("runs") if smoke else HERE / "results") / "quality_vs_steps.json"
     place = choose_device(device)
     names = checkpoint or list(SHIPPED[: 1 if smoke else None])
+    networks = {name: load_checkpoint(name, device=place) for name in names}
+    origin = {"networks": {name: network(trained) for name, trained in networks.items()}, **record(place)}
     splits = ("sample", "sample") if smoke else ("test", "train")
     reference, training = (to_tensor(load_mnist(split, data_dir).images) for split in splits)  # type: ignore[arg-type]
     judge = partial(metrics.evaluate, reference=reference, rng=seed)
@@ -260,7 +277,9 @@ def main(
     typer.echo(describe(line))
     rows, goals, together = [], {}, {}
     for name in names:
-        own, together[name] = curve(name, counts, seed, place, partial(judge, training=training), training, unit)
+        own, together[name] = curve(
+            name, networks[name], counts, seed, place, partial(judge, training=training), training, unit
+        )
         best = max((row for row in own if row["method"] == "ancestral"), key=lambda row: int(row["evaluations"]))
         goals[name] = {f"Algorithm 2 with {best['evaluations']}": best}
         goals[name] |= {f"Algorithm 2 with {SETTLED} or more": together[name]}
@@ -274,8 +293,7 @@ def main(
         f"Algorithm 2 with {SETTLED} evaluations or more, together": together,
         "quick samplers against Algorithm 2": verdicts,
         "seed": seed,
-        "networks": {name: network(load_checkpoint(name)) for name in names},
-        **record(place),
+        **origin,
     }
     write_json(results, report)
     save_figure(draw(rows, real), results, dpi=120)

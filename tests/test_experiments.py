@@ -46,17 +46,17 @@ def curve(monkeypatch):
 def test_the_verdict_on_quick_samplers(curve):
     """How much worse, in error bars: larger distances, smaller shares, backgrounds off the real ones."""
     goal = {"frechet": (1.0, 0.3), "kernel": (0.1, 0.1), "sure": (0.9, 0.03), "background": (-0.97, 0.01)}
-    quick = {"frechet": (1.15, 0.4), "kernel": (0.0, 0.1), "sure": (0.81, 0.04), "background": (-1.02, 0.01)}
+    quick = {"frechet": (1.15, 0.4), "kernel": (0.0, 0.1), "sure": (0.81, 0.04), "background": (-1.03, 0.01)}
     shared = {"checkpoint": "compact", "matched start": False}
     rows = [shared | {"method": "ancestral", "evaluations": n} | goal for n in (500, 250)]
     rows.append(shared | {"method": "heun", "evaluations": 19} | quick)
     goals = {"compact": {"it": rows[0], "a better one": goal | {"frechet": (0.7, 0.2)}}}
     entry, stricter = curve.compare(rows, goals, {"background": (-0.99, 0.0)}, (19, 20))
     worse = {key: entry[key]["worse by, in error bars"] for key in quick}
-    assert worse == {"frechet": 0.5, "kernel": -1.0, "sure": 3.0, "background": 1.0}
+    assert worse == {"frechet": 0.5, "kernel": -1.0, "sure": 3.0, "background": 2.0}
     assert entry["sure"]["in errors of the difference"] == 1.8
     assert curve.verdict(entry).endswith(
-        "heun, 19, against it: frechet within, kernel within, sure 3.0, background 1.0"
+        "heun, 19, against it: frechet within, kernel within, sure 3.0, background 2.0"
     )
     assert stricter["frechet"]["worse by, in error bars"] == 2.25
 
@@ -70,4 +70,7 @@ def test_the_points_of_the_curve(curve):
     assert set(counts["ancestral", False].values()) == {500}
     assert list(counts["heun", True].values()) == [500, 500, 500, 100, 100, 100]
     assert sum(n * curve.steps(line[0], k)[1] for line, asked in counts.items() for k, n in asked.items()) == 897_200
+    pooled = [curve.seed_of("ancestral", n, 500, seed=0) for n in curve.EVALUATIONS if n >= curve.SETTLED]
+    assert pooled == [100, 250, 0]
+    assert {curve.seed_of("ddim", n, 500, seed=0) for n in curve.EVALUATIONS} == {0}
     assert [curve.steps("heun", n) for n in (10, 20)] == [(5, 9), (10, 19)]
