@@ -193,8 +193,8 @@ def test_times():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("method", SAMPLERS)
-def test_steps_of_diffusers(method):
+@pytest.mark.parametrize(("method", "eta"), [*((method, 0.0) for method in SAMPLERS), ("ddim", 0.5), ("ddim", 1.0)])
+def test_steps_of_diffusers(method, eta):
     """Its schedulers, with our float64 tables in theirs, from each of our states on uneven times: the next to 1e-10."""
     diffusers = pytest.importorskip("diffusers")
     times, clip = [500, 411, 180, 179, 60, 7], {"clip_sample": False} if method in ("ancestral", "ddim") else {}
@@ -208,7 +208,7 @@ def test_steps_of_diffusers(method):
     denoiser, x_T = mixture(PAPER), torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     path = [*times, 0]
     _, states = sample(
-        denoiser, PAPER, x_T, method=method, times=times, trajectory=path, generator=torch.manual_seed(0)
+        denoiser, PAPER, x_T, method=method, times=times, trajectory=path, generator=torch.manual_seed(0), eta=eta
     )
     generator = torch.manual_seed(0)
     for k, (t, s) in enumerate(pairwise(path)):
@@ -218,7 +218,7 @@ def test_steps_of_diffusers(method):
                 x = scheduler.step(eps, t - 1, x, generator=generator).prev_sample
             case "ddim":
                 scheduler.num_inference_steps = Fraction(500, t - s)  # its jump is 500 // that
-                x = scheduler.step(eps, t - 1, x).prev_sample
+                x = scheduler.step(eps, t - 1, x, eta=eta, generator=generator).prev_sample
             case "heun":  # works in x / sqrt(alpha_bar), and is called for each evaluation
                 scheduler.sigmas = torch.cat([sigma[:1], sigma[1:-1].repeat_interleave(2), sigma[-1:]])
                 x = scheduler.step(eps, torch.tensor(t - 1.0), x * (1 + sigma[k] ** 2).sqrt()).prev_sample
