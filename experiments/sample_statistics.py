@@ -3,7 +3,7 @@
 Question   Of 500 samples of Algorithm 2 (all T steps), of how many is the classifier more than 90 % sure, and how many
            are there of each digit? Beside them: the same on real images, and the samples' backgrounds.
 Command    python experiments/sample_statistics.py [--checkpoint NAME ...] [--data-dir DIRECTORY]
-Minutes    about 20 for the compact network and 47 for the paper's on 2 CPU cores, a tenth with --n-steps 50; blocks of
+Minutes    about 15 for the compact network and 40 for the paper's on 2 CPU cores, a tenth with --n-steps 50; blocks of
            100 samples are not made again. --smoke: seconds
 Result     results/sample_statistics.json, or sample_statistics_N_steps.json with --n-steps N, and the samples of each
            network as runs/sample_statistics_NAME.png
