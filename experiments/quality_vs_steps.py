@@ -1,9 +1,9 @@
 """What do fewer steps cost? Quality against network evaluations, for every sampler, from both starts.
 
-Question   How good are the samples (Frechet distance extrapolated to infinitely many, kernel distance, confidence, the
-           background and the energy distance of pixels, each with its error) after 10, 20, 50, 100, 250 and 500 network
-           evaluations of a sample, and is some sampler at 20 within the error bar of Algorithm 2 at 500, and of all its
-           samples with 100 or more together, whose bar is smaller?
+Question   How good are the samples (Frechet distance extrapolated to infinitely many, kernel distance, confidence,
+           coverage, the balance of the digits, the background and the energy distance of pixels, each with its error)
+           after 10, 20, 50, 100, 250 and 500 network evaluations of a sample, and is some sampler at 20 within the
+           error bar of Algorithm 2 at 500, and of all its samples with 100 or more together, whose bar is smaller?
            Each sampler is shown at all six from its own start: N(0, I) for Algorithm 2, x_T's mean and covariance for
            the ODE's; from the other start to 20. The ODE's samplers change little beyond 50, where they make a fifth of
            the samples. These are set against what the same starts gave after 50: the same numbers, and how far the
@@ -54,9 +54,13 @@ SHOWN = {
     "frechet": "Fréchet distance",
     "kernel": "kernel distance",
     "sure": "confidence above 0.9, share",
+    "coverage": "coverage",
+    "imbalance": "imbalance of the digits",
     "background": "mean of the background",
     "energy": "energy distance of pixels",
 }
+SHARES = ("sure", "coverage")  # more is better
+SIZED = ("coverage", "imbalance")  # to be compared between equally many samples only
 
 
 def steps(method: str, evaluations: int) -> tuple[int, int]:
@@ -76,16 +80,21 @@ def sizes(n_samples: int) -> dict[tuple[str, bool], dict[int, int]]:
 
 
 def numbers(evaluation: metrics.Evaluation) -> dict[str, tuple[float, float]]:
-    """What is shown of an evaluation: values and standard errors. Of few digits the Frechet distance is biased."""
+    """What is shown of an evaluation: values and standard errors. Of few digits the Frechet distance is biased.
+
+    The imbalance is the total variation distance of the digits' shares from those of the test images.
+    """
     pairs: dict[str, Any] = {
         "frechet": evaluation.frechet,
         "kernel": evaluation.kernel,
         "sure": evaluation.confidence.sure,
+        "coverage": evaluation.neighbours.coverage,
+        "imbalance": evaluation.balance.distance,
         "background": evaluation.background.mean,
         "energy": evaluation.energy,
     }
     if evaluation.n_images < metrics.FEW:
-        del pairs["frechet"]
+        pairs = {name: pair for name, pair in pairs.items() if name not in ("frechet", *SIZED)}
     return {name: (float(pair.value), float(pair.error)) for name, pair in pairs.items()}
 
 
@@ -141,6 +150,7 @@ def curve(
             settled = [images for count, images in line.items() if count >= min(SETTLED, max(line))]
     together = {"checkpoint": name, "method": "ancestral", "matched start": False, "evaluations": f">={SETTLED}"}
     together |= {"samples": sum(map(len, settled)), **judged(judge(torch.cat(settled)))}
+    together = {key: value for key, value in together.items() if key not in SIZED}
     typer.echo(describe(together))
     return rows, together
 
@@ -170,12 +180,13 @@ def compare(
 
     In the goal's error bars, and in errors of the difference as if both were independent; they share the images that
     they are compared with, and some their starts, so that these errors are rather too large. Worse is a larger
-    distance, a smaller share, and a background farther from that of real images.
+    distance, a smaller share, and a background farther from that of real images. The coverage and the balance depend on
+    the number of samples, and are compared between equal ones only.
     """
 
     def badness(row: Mapping[str, Any], key: str) -> float:
         value = float(row[key][0])
-        return -value if key == "sure" else abs(value - real[key][0]) if key == "background" else value
+        return -value if key in SHARES else abs(value - real[key][0]) if key == "background" else value
 
     found = []
     for row in (row for row in rows if row["evaluations"] in at):
@@ -210,7 +221,7 @@ def draw(rows: list[dict[str, Any]], real: dict[str, tuple[float, float]]) -> Fi
     Rows of fewer samples are pale, and joined to what the same starts gave before.
     """
     names = list(dict.fromkeys(row["checkpoint"] for row in rows))
-    figure = Figure((5.2 * len(names) + 0.6, 2.5 * len(SHOWN)), layout="constrained")
+    figure = Figure((5.2 * len(names) + 0.6, 2.1 * len(SHOWN)), layout="constrained")
     axes = figure.subplots(len(SHOWN), len(names), squeeze=False, sharex=True, sharey="row")
     for column, name in zip(axes.T, names, strict=True):
         for ax, (key, label) in zip(column, SHOWN.items(), strict=True):
@@ -241,7 +252,7 @@ def draw(rows: list[dict[str, Any]], real: dict[str, tuple[float, float]]) -> Fi
         column[-1].set(xlabel="network evaluations for a sample", xticks=EVALUATIONS, xticklabels=EVALUATIONS)
         column[-1].minorticks_off()
     sizes = sorted({row["samples"] for row in rows})
-    note = f"; pale: {sizes[0]} samples, not {sizes[-1]}, too few for a Fréchet distance" if len(sizes) > 1 else ""
+    note = f"; pale: {sizes[0]} samples, not {sizes[-1]}, too few for some of the numbers" if len(sizes) > 1 else ""
     figure.supxlabel(f"bars: one standard error{note}", fontsize=8)
     figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
     return figure

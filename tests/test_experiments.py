@@ -46,19 +46,29 @@ def curve(monkeypatch):
 def test_the_verdict_on_quick_samplers(curve):
     """How much worse, in error bars: larger distances, smaller shares, backgrounds off the real ones."""
     goal = {"frechet": (1.0, 0.3), "kernel": (0.1, 0.1), "sure": (0.9, 0.03), "background": (-0.97, 0.01)}
+    goal |= {"coverage": (0.8, 0.02), "imbalance": (0.05, 0.02)}
     quick = {"frechet": (1.15, 0.4), "kernel": (0.0, 0.1), "sure": (0.81, 0.04), "background": (-1.03, 0.01)}
+    quick |= {"coverage": (0.73, 0.03), "imbalance": (0.08, 0.02)}
     shared = {"checkpoint": "compact", "matched start": False}
     rows = [shared | {"method": "ancestral", "evaluations": n} | goal for n in (500, 250)]
     rows.append(shared | {"method": "heun", "evaluations": 19} | quick)
-    goals = {"compact": {"it": rows[0], "a better one": goal | {"frechet": (0.7, 0.2)}}}
+    goals = {"compact": {"it": rows[0], "a better one": {"frechet": (0.7, 0.2)}}}
     entry, stricter = curve.compare(rows, goals, {"background": (-0.99, 0.0)}, (19, 20))
     worse = {key: entry[key]["worse by, in error bars"] for key in quick}
-    assert worse == {"frechet": 0.5, "kernel": -1.0, "sure": 3.0, "background": 2.0}
+    assert worse == {
+        "frechet": 0.5,
+        "kernel": -1.0,
+        "sure": 3.0,
+        "background": 2.0,
+        "coverage": 3.5,
+        "imbalance": 1.5,
+    }
     assert entry["sure"]["in errors of the difference"] == 1.8
     assert curve.verdict(entry).endswith(
-        "heun, 19, against it: frechet within, kernel within, sure 3.0, background 2.0"
+        "heun, 19, against it: frechet within, kernel within, sure 3.0, coverage 3.5, imbalance 1.5, background 2.0"
     )
     assert stricter["frechet"]["worse by, in error bars"] == 2.25
+    assert "coverage" not in stricter
 
 
 def test_the_points_of_the_curve(curve):
