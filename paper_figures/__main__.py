@@ -24,7 +24,9 @@ def main(
     ] = None,
     profile: Annotated[
         Profile,
-        typer.Option(help='"paper": T = 500 steps everywhere; "auto": 20 for Figure 4 on a CPU.'),
+        typer.Option(
+            help='"paper": all T steps from N(0, I); "auto": for Figure 4 on a CPU 20, from the matched start.'
+        ),
     ] = Profile.auto,
     device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pictures.")] = 0,

@@ -1,7 +1,8 @@
 """Figure 4: 500 samples from independent noise, sorted into the ten digit classes.
 
 The classifier is a small convolutional network trained apart from the generator, on real MNIST. On a CPU the profile
-"auto" makes these samples with a 20-step subsequence of the 500 times; "paper" takes all 500.
+"auto" makes these samples with a 20-step subsequence of the 500 times, from noise of x_T's mean and covariance; "paper"
+takes all 500, from N(0, I).
 """
 
 from __future__ import annotations

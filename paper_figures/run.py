@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from diffmath.data import load_mnist, tile, to_tensor
-from diffmath.ddpm import Checkpoint, choose_device, load_checkpoint, sample
+from diffmath.ddpm import Checkpoint, choose_device, load_checkpoint, matched_start, moments, sample
 
 
 class Profile(StrEnum):
@@ -46,14 +46,21 @@ class Run:
     def sample(self, *, quick_steps: int | None = None, **arguments: Any) -> Any:
         """`diffmath.ddpm.sample` with this run's network and noise.
 
-        All T steps, or `quick_steps` where the profile is "auto" and there is only a CPU;
-        `experiments/quality_vs_steps.py` says what these cost in quality.
+        All T steps from N(0, I); or where the profile is "auto" and there is only a CPU, `quick_steps` from the mean
+        and covariance that MNIST gives x_T. `experiments/quality_vs_steps.py` says what these cost in quality.
         """
         quick = self.profile is Profile.auto and self.device.type == "cpu"
         network, schedule, metadata = self.checkpoint
         n_steps = min(quick_steps, schedule.n_steps) if quick and quick_steps else schedule.n_steps
         name = f"{metadata.get('network', 'unnamed')} network trained on {metadata.get('images_seen', 0):,} images"
-        self.note = f"{name} | ancestral, {n_steps} of {schedule.n_steps} steps | {self.device}"
+        how = f"ancestral, {n_steps} of {schedule.n_steps} steps"
+        if n_steps < schedule.n_steps:
+            mean, covariance = moments(self.mnist()[0])
+            arguments["x_T"] = matched_start(
+                schedule, arguments.pop("n_samples"), mean, covariance=covariance, generator=self.generator
+            )
+            how += " from the matched start"
+        self.note = f"{name} | {how} | {self.device}"
         return sample(
             network, schedule, n_steps=n_steps, generator=self.generator, device=self.device, progress=True, **arguments
         )
