@@ -153,10 +153,10 @@ class VarianceSchedule:
 
         shifted and scaled so that the first stays and the last is :math:`\delta`. It cannot be 0 here: a noise
         prediction says nothing of the image where there is none, (17) divides by r_T. The default is small enough, as
-        :math:`N(\delta x_0, I)` is within :math:`\delta |x_0| / \sqrt{2 \pi}` of N(0, I) in total variation, 1.2 % for
-        an MNIST image (:math:`|x_0|` about 30), and large enough for (17), which amplifies the roundings of float32 by
-        :math:`1 / \delta` to 1e-4, and for the last beta, whose rounding near 1 leaves a relative error of
-        :math:`10^{-16} / \alpha_T` in :math:`\bar\alpha_T`.
+        :math:`N(\delta x_0, (1 - \delta^2) I)` is, to leading order, within :math:`\delta |x_0| / \sqrt{2 \pi}` of N(0,
+        I) in total variation, 1.2 % for an MNIST image (:math:`|x_0|` about 30), and large enough for (17), which
+        amplifies the roundings of float32 by :math:`1 / \delta` to 1e-4, and for the last beta, whose rounding near 1
+        leaves a relative error of :math:`10^{-16} / \alpha_T` in :math:`\bar\alpha_T`.
 
         A network trained with one schedule meets other noise levels at the same times of the other, and those with less
         of the image than the old r_T it has never seen (69 of the 500 times, for the paper's): it needs training with

@@ -122,10 +122,10 @@ def gaussian_tables(mean: Tensor, covariance: Tensor) -> dict[str, list[dict[str
 
 
 def of_digits(images: Tensor, labels: Tensor, n_samples: int, seed: int) -> list[dict[str, Any]]:
-    """Samples with the exact denoiser of a set of digits, from one noise, by start: brightness and balance.
+    """Samples with the exact denoiser of a set of digits, by start: brightness and balance.
 
-    The start is matched to the mean and covariance of the set. The error of the brightness is that of the samples, of
-    a set that is known.
+    The matched starts have noise of their own, in float32. The start is matched to the mean and covariance of the set.
+    The error of the brightness is that of the samples, of a set that is known.
     """
     mean, covariance = moments(images)
     rows = []

@@ -17,7 +17,7 @@ The two Gaussians of a step have one variance, (15), and their means (18) differ
 This is the least squares of Algorithm 1 but for the weights: Algorithm 1 puts 1 in place of w_t, which with the paper's
 schedule is 0.70 at t = 2 and 0.20 at t = 5, and between 0.007 and 0.02 from t = 50 on. So training cares more for the
 large noise levels, where an image takes shape, than the likelihood, which is mostly about the finest noise. The exact
-:math:`E[\epsilon \mid x_t]` minimises every term of both.
+:math:`E[\epsilon \mid x_t]` minimises every term of both (the last, from x_1, with the Gaussian decoder only).
 
 How tight. For Gaussian data with that minimiser the bound exceeds the entropy by KL(p(x_T) || N(0, I)) and, in each
 step and dimension, by :math:`(r - 1 - \log r) / 2` with r the variance of x_{t-1} given x_t over (15). Where the data
@@ -211,7 +211,7 @@ def variational_bound(
 
     With ``n_times`` the times 2..T are divided into so many strata, and each image draws one time of each: an unbiased
     estimate of the same bound. The strata are single times at first and then longer in proportion to t, as the terms
-    fall about like 1 / t.
+    fall with t.
 
     Parameters
     ----------

@@ -8,8 +8,8 @@ No number stands without its error: the standard error over repetitions with new
 means little without that of real images, of the same number: the command ``evaluate`` prints it too. (It takes
 them from the training set, which was the classifier's as well: it is a little surer of them than of new ones.)
 
-All images have shape (N, 1, 32, 32), pixels in [-1, 1]; values outside are clipped, as a picture of them would be. All
-results are float64.
+All images have shape (N, 1, 32, 32), pixels in [-1, 1]; values outside are clipped, as a picture of them would be. Only
+`evaluate` refuses what is plainly on another scale, such as [0, 1]. All results are float64.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def frechet_distance(mean_1: npt.ArrayLike, cov_1: npt.ArrayLike, mean_2: npt.Ar
     ----------
     mean_1, mean_2 : array, shape (d,)
     cov_1, cov_2 : array, shape (d, d)
-        Symmetric, positive semidefinite.
+        Symmetric and positive semidefinite, up to roundings.
 
     Returns
     -------
@@ -254,7 +254,7 @@ def frechet_distance(mean_1: npt.ArrayLike, cov_1: npt.ArrayLike, mean_2: npt.Ar
     Raises
     ------
     ValueError
-        If the shapes do not fit, or something is not finite.
+        If the shapes do not fit, something is not finite, or a matrix is no covariance.
 
     Examples
     --------
@@ -268,6 +268,13 @@ def frechet_distance(mean_1: npt.ArrayLike, cov_1: npt.ArrayLike, mean_2: npt.Ar
         raise ValueError(f"means and covariances must have shapes (d,), (d, d), (d,), (d, d); they have {shapes}")
     if not all(np.isfinite(a).all() for a in (m_1, c_1, m_2, c_2)):
         raise ValueError("means and covariances must be finite; they hold NaN or infinity")
+    for c in (c_1, c_2):
+        scale, least = np.abs(c).max(initial=0.0), np.linalg.eigvalsh(c).min(initial=0.0)
+        if np.abs(c - c.T).max(initial=0.0) > 1e-10 * scale or least < -1e-10 * d * scale:
+            raise ValueError(
+                "covariances must be symmetric and positive semidefinite; one is asymmetric by "
+                f"{np.abs(c - c.T).max():.3g}, its least eigenvalue {least:.3g}"
+            )
     eigenvalues, axes = np.linalg.eigh(c_1)
     root = axes * np.sqrt(eigenvalues.clip(min=0))  # C_1 = root root^T; C_1^{1/2} is this but for a rotation
     overlap = np.sqrt(np.linalg.eigvalsh(root.T @ c_2 @ root).clip(min=0)).sum()
@@ -289,8 +296,7 @@ def frechet_extrapolated(
 
     .. math:: \sigma^2 = \frac{g - 1}{g} \sum_b (\theta_{(b)} - \bar\theta)^2 , \qquad g = 20.
 
-    For Gaussians one error either way covers the true distance in 60 to 80 % of cases, and two in 90 to 100 %; for
-    equal laws, where the distance is quadratic in all differences, the error is too large, up to twice.
+    For equal laws, where the distance is quadratic in all differences, the error is too large, up to twice.
 
     Parameters
     ----------
@@ -543,35 +549,32 @@ def memorisation(images: Tensor, training: Tensor, *, rng: Seed = 0, progress: b
     Returns
     -------
     Memorisation
-        The median's interval is the bootstrap's percentiles. So is that of the share but for its ends: bootstrapped, a
-        share is a binomial number, and the interval is the exact one for those (Clopper & Pearson 1934), which is
-        honest also where no image is a copy.
+        The median's interval is the bootstrap's percentiles, that of the share the exact one of a binomial number
+        (Clopper & Pearson 1934), which is honest also where no image is a copy.
 
     Raises
     ------
     ValueError, TypeError
         If these are not finite floating tensors of that shape, or too few.
     """
-    from scipy.stats import binomtest  # takes as long to import as torch
+    from scipy.stats import binomtest, bootstrap  # takes as long to import as torch
+    from sklearn.neighbors import NearestNeighbors
 
     x, y = _checked(images, "images").flatten(1), _checked(training, "training", 2).flatten(1)
     found = []
-    # |y|^2 / 2 - x.y orders the neighbours: one matrix product in single precision finds the candidates, and the
-    # distances of these are exact.
-    half = y.float().square().sum(1) / 2
+    # Found by squares that cancel, in part; the distances of four candidates are exact.
+    search = NearestNeighbors(n_neighbors=min(4, len(y)), algorithm="brute").fit(y.float().numpy())
     with tqdm(total=len(x), unit=" images", desc="nearest training images", disable=not progress) as bar:
-        for part in x.split(max(1, ENTRIES // len(y))):
-            order = torch.addmm(half, part.float(), y.float().T, alpha=-1)
-            candidates = order.topk(min(4, len(y)), dim=1, largest=False).indices
+        for part in x.split(500):
+            candidates = torch.from_numpy(search.kneighbors(part.float().numpy(), return_distance=False))
             distance = (part[:, None].double() - y[candidates].double()).square().sum(2).sqrt()
             nearest, which = distance.topk(2, dim=1, largest=False)
             found.append((candidates.gather(1, which)[:, 0], nearest))
             bar.update(len(part))
     indices, nearest = torch.cat([i for i, _ in found]).numpy(), torch.cat([d for _, d in found]).numpy()
     ratios = np.divide(nearest[:, 0], nearest[:, 1], out=np.zeros(len(nearest)), where=nearest[:, 1] > 0)
-    rng = np.random.default_rng(rng)
-    medians = [np.median(ratios[rng.integers(len(ratios), size=len(ratios))]) for _ in range(1000)]
-    median = Interval(float(np.median(ratios)), *np.quantile(medians, [0.025, 0.975]).tolist())
+    sampled = bootstrap((ratios,), np.median, n_resamples=1000, method="percentile", rng=np.random.default_rng(rng))
+    median = Interval(float(np.median(ratios)), *map(float, sampled.confidence_interval))
     copies = int((ratios < 1 / 3).sum())
     exact = binomtest(copies, len(ratios)).proportion_ci(method="exact")
     share = Interval(copies / len(ratios), float(exact.low), float(exact.high))
@@ -592,7 +595,7 @@ def evaluate(
     Parameters
     ----------
     images : Tensor, shape (N, 1, 32, 32), floating
-        At least 100, in any order.
+        At least 100, in any order; of fewer than 500 the Frechet distance is too small.
     reference : Tensor, shape (M, 1, 32, 32), floating
         What they are to be like, such as MNIST's 10,000 test images; at least 100. Features are scaled to a root mean
         square of 1 over these. Precision, recall, density and coverage take equally many images of both sets, chosen at
@@ -646,7 +649,10 @@ def evaluate(
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation as nested dictionaries and lists that JSON can hold, without the numbers of single images."""
+    """An evaluation as nested dictionaries and lists that JSON can hold, without the numbers of single images.
+
+    A Frechet distance of fewer than 500 images is marked as "too small".
+    """
 
     def plain(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -657,6 +663,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         return value
 
     plainly: dict[str, Any] = plain(evaluation)
+    plainly["frechet"]["too small"] = _is_biased(evaluation)
     return plainly
 
 
@@ -668,10 +675,7 @@ def table(evaluations: Mapping[str, Evaluation]) -> str:
     """
 
     def frechet(e: Evaluation) -> str:
-        return _text(e.frechet) + " (too small)" * is_biased(e)
-
-    def is_biased(e: Evaluation) -> bool:
-        return min(e.n_images, e.n_reference) < FEW
+        return _text(e.frechet) + " (too small)" * _is_biased(e)
 
     columns: list[tuple[str, dict[str, Callable[[Evaluation], str]]]] = [
         (
@@ -717,9 +721,13 @@ def table(evaluations: Mapping[str, Evaluation]) -> str:
         padded = [[text.rjust(max(map(len, column))) for text in column] for column in texts]
         rows = zip(["", *evaluations], *padded, strict=True)
         lines += ["", title, *("  ".join([name.ljust(width), *row]).rstrip() for name, *row in rows)]
-    if any(map(is_biased, evaluations.values())):
+    if any(map(_is_biased, evaluations.values())):
         lines += ["", f"(too small): the Frechet distance of fewer than {FEW} images is, by about 1 for {LEAST}."]
     return "\n".join(lines[1:])
+
+
+def _is_biased(evaluation: Evaluation) -> bool:
+    return min(evaluation.n_images, evaluation.n_reference) < FEW
 
 
 def _percent(digit: int) -> Callable[[Evaluation], str]:
@@ -749,12 +757,12 @@ def _checked(images: Tensor, name: str, least: int = 1) -> Tensor:
 
 
 def _require_scale(images: Tensor, name: str) -> None:
-    """Digits in [0, 1] or 0..255 would be judged without a word; bad samples are to be judged."""
-    outside = float((images.abs() > 1.5).float().mean())
-    if images.min() >= 0 or outside > 0.5:
+    """Digits in [0, 1] or 0..255 would be judged without a word; bad samples are to be judged, and noise."""
+    outside, dark = (float(share.float().mean()) for share in (images.abs() > 1.5, images < -0.5))
+    if dark < 0.05 or outside > 0.5:
         raise ValueError(
             f"{name} must have pixels in [-1, 1], black being -1; they range from {images.min():.3g} to "
-            f"{images.max():.3g}, and {outside:.0%} of them are outside by more than 0.5"
+            f"{images.max():.3g}, {dark:.0%} of them are below -0.5, and {outside:.0%} outside by more than 0.5"
         )
 
 
@@ -842,7 +850,7 @@ def _kernel_means(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tenso
 def _neighbour_shares(samples: Array, reference: Array, k: int) -> Array:
     """Precision, recall, density and coverage."""
     fake, real = torch.from_numpy(samples), torch.from_numpy(reference)
-    fake_radius, real_radius = _radii(fake, k), _radii(real, k)
+    fake_radius, real_radius = _radii(samples, k), _radii(reference, k)
     precise = torch.zeros(len(fake), dtype=torch.bool)
     pairs = covered = recalled = 0
     step = max(1, ENTRIES // len(fake))
@@ -857,14 +865,12 @@ def _neighbour_shares(samples: Array, reference: Array, k: int) -> Array:
     return np.array([int(precise.sum()) / n, recalled / m, pairs / (k * n), covered / m])
 
 
-def _radii(x: Tensor, k: int) -> Tensor:
+def _radii(x: Array, k: int) -> Tensor:
     """The distance of each point to its k-th nearest other, shape (N,)."""
-    radii, step = [], max(1, ENTRIES // len(x))
-    for start in range(0, len(x), step):
-        distance = torch.cdist(x[start : start + step], x)
-        distance.diagonal(start).fill_(math.inf)  # itself
-        radii.append(distance.topk(k, dim=1, largest=False).values[:, -1])
-    return torch.cat(radii)
+    from sklearn.neighbors import NearestNeighbors
+
+    distances, _ = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(x).kneighbors()
+    return torch.from_numpy(distances[:, -1])
 
 
 def _error_of_mean(values: Array) -> float:

@@ -119,8 +119,8 @@ def sample(
     trajectory : sequence of int, optional
         Times, among those of the steps (T and 0 included), at which to return the states too.
     times : sequence of int, optional
-        The times to step through, in place of ``n_steps``: any in 1..T, of which the largest is that of x_T; the walk
-        ends at 0, given or not.
+        The times to step through, in place of ``n_steps``: any in 1..T, of which the largest is that of x_T, and is
+        T unless x_T is given; the walk ends at 0, given or not.
     eta : float
         Of "ddim", in [0, 1]: the share of Algorithm 2's noise, in standard deviations.
     batch_size : int
@@ -148,7 +148,8 @@ def sample(
     Raises
     ------
     ValueError
-        If x_T is not finite, a count, a time or eta is out of range, both ``n_steps`` and ``times`` are given, the
+        If x_T is not finite, or not given though the times start below T, a count, a time or eta is out of range, both
+        ``n_steps`` and ``times`` are given, the
         method is unknown, the schedule leaves less of the image than x's precision can show (sqrt(alpha_t|s) of a
         step below 100 units in the last place of 1), or the model returns another shape, NaN or infinity.
     TypeError
@@ -161,6 +162,11 @@ def sample(
     for name, count in (("batch_size", batch_size), ("n_samples", n_samples)):
         require_count(name, count)
     path = _path(schedule, n_steps, times)
+    if x_T is None and path[0] < schedule.n_steps:
+        raise ValueError(
+            f"N(0, I) is the law of x_T at T = {schedule.n_steps}, and the times start at {path[0]}: give x_T, as "
+            f"matched_start(..., t={path[0]}) draws it, or start at T"
+        )
     wanted = [] if trajectory is None else [require_count("each time of trajectory", t, least=0) for t in trajectory]
     if unknown := [t for t in wanted if t not in path]:
         nearest = [path[int(np.abs(np.subtract(path, t)).argmin())] for t in unknown]

@@ -375,7 +375,7 @@ def test_features(digits, judge):
     np.testing.assert_allclose(beyond.values, seen.values, atol=1e-5)
 
 
-def test_memorisation(digits, monkeypatch):
+def test_memorisation(digits):
     images = digits[0]
     training, fresh = images[1000:], images[:300]
     found = metrics.memorisation(fresh, training)
@@ -393,10 +393,9 @@ def test_memorisation(digits, monkeypatch):
     assert (some.indices == which[:, 0].numpy()).all()
     np.testing.assert_allclose(some.distances, two[:, 0], rtol=1e-12)
     np.testing.assert_allclose(some.ratios, two[:, 0] / two[:, 1], rtol=1e-12)
-    monkeypatch.setattr(metrics, "ENTRIES", 10_000)  # two images at once
-    again = metrics.memorisation(fresh, training[:500])
-    assert (again.indices == some.indices).all()
-    np.testing.assert_array_equal(again.ratios, some.ratios)
+    many = metrics.memorisation(fresh.repeat(20, 1, 1, 1), training[:500])  # more than are looked up at once
+    assert (many.indices == np.tile(some.indices, 20)).all()
+    np.testing.assert_allclose(many.ratios, np.tile(some.ratios, 20), rtol=1e-12)
 
 
 def test_memorisation_among_near_copies(digits):
@@ -499,6 +498,7 @@ def test_table_and_summary(evaluation):
     assert f"{value:.3f} ± {error:.3f}" in text
     plain = metrics.summary(evaluation)
     assert plain["frechet"]["sizes"][0] == 150
+    assert plain["frechet"]["too small"] is True
     assert plain["neighbours"]["recall"] == evaluation.neighbours.recall._asdict()
     assert len(plain["balance"]["shares"]) == 10
     assert set(plain["memorisation"]) == {"median", "copies"}
@@ -543,12 +543,15 @@ NAN = torch.full_like(X, math.nan)
             r"images must have pixels in \[-1, 1\].* from 0 to 0,",
         ),
         (lambda: metrics.evaluate(X, X, 255 * (X + 2)), ValueError, "training must have pixels"),
+        (lambda: metrics.evaluate((X + 1) / 2 - 1e-3, X, X), ValueError, "images .* -0.001 to .* 0% of them are below"),
         (lambda: metrics.evaluate(X, 20 * X, X), ValueError, "reference must have pixels .* outside by more than 0.5"),
         (lambda: metrics.features(X, batch_size=0), ValueError, "batch_size must be at least 1; it is 0"),
         (lambda: metrics.frechet_extrapolated(P, P, n_repeats=2.5), TypeError, "n_repeats must be an integer"),
         (lambda: metrics.frechet_extrapolated(P, P, n_repeats=0), ValueError, "n_repeats must be at least 1"),
         (lambda: metrics.frechet_distance([0], [[1]], [0, 1], [[1]]), ValueError, r"\(1,\), \(1, 1\), \(2,\)"),
         (lambda: metrics.frechet_distance([0], [[math.inf]], [0], [[1]]), ValueError, "finite"),
+        (lambda: metrics.frechet_distance([0], [[-1]], [0], [[1]]), ValueError, "least eigenvalue -1"),
+        (lambda: metrics.frechet_distance([0, 0], [[2, 0], [1, 2]], [0, 0], np.eye(2)), ValueError, "asymmetric by 1"),
         (lambda: metrics.kernel_distance(P, P[:1]), ValueError, "at least 2"),
         (lambda: metrics.precision_recall_density_coverage(P, P, k=60), ValueError, r"k must lie in 1\.\.59; it is 60"),
         (lambda: metrics.precision_recall_density_coverage(P, P, k=0), ValueError, "it is 0"),

@@ -180,6 +180,11 @@ def test_times():
     assert torch.equal(first, sample(denoiser, PAPER, x, times=np.array([250, 40, 3]), method="ddim"))
     _, (state,) = sample(denoiser, PAPER, x, times=[250, 3], trajectory=[250])
     assert torch.equal(state, x)
+    with pytest.raises(
+        ValueError, match=r"the law of x_T at T = 500, and the times start at 250: give x_T, as matched_"
+    ):
+        sample(denoiser, PAPER, times=[250, 3])
+    assert sample(denoiser, PAPER, n_samples=2, times=[500, 3]).shape == (2, 1, 32, 32)
     for times in ([], [0], [501], [-1, 3]):
         with pytest.raises(ValueError, match=r"times must (be one at least in 1|lie in 0)\.\.500"):
             sample(denoiser, PAPER, x, times=times)
