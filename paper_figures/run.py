@@ -18,7 +18,7 @@ from diffmath.ddpm import Checkpoint, choose_device, load_checkpoint, matched_st
 
 
 class Profile(StrEnum):
-    """How many steps Figure 4's 500 samples get."""
+    """How many steps Figure 4's 500 samples get, and from where."""
 
     auto = "auto"
     paper = "paper"
@@ -46,8 +46,9 @@ class Run:
     def sample(self, *, quick_steps: int | None = None, **arguments: Any) -> Any:
         """`diffmath.ddpm.sample` with this run's network and noise.
 
-        All T steps from N(0, I); or where the profile is "auto" and there is only a CPU, `quick_steps` from the mean
-        and covariance that MNIST gives x_T. `experiments/quality_vs_steps.py` says what these cost in quality.
+        All T steps, from N(0, I) unless x_T is given; or where the profile is "auto" and there is only a CPU,
+        `quick_steps` from the mean and covariance that MNIST gives x_T. `experiments/quality_vs_steps.py` says what
+        these cost in quality.
         """
         quick = self.profile is Profile.auto and self.device.type == "cpu"
         network, schedule, metadata = self.checkpoint

@@ -269,11 +269,11 @@ def frechet_distance(mean_1: npt.ArrayLike, cov_1: npt.ArrayLike, mean_2: npt.Ar
     if not all(np.isfinite(a).all() for a in (m_1, c_1, m_2, c_2)):
         raise ValueError("means and covariances must be finite; they hold NaN or infinity")
     for c in (c_1, c_2):
-        scale, least = np.abs(c).max(initial=0.0), np.linalg.eigvalsh(c).min(initial=0.0)
-        if np.abs(c - c.T).max(initial=0.0) > 1e-10 * scale or least < -1e-10 * d * scale:
+        asymmetry, least = np.abs(c - c.T).max(initial=0.0), np.linalg.eigvalsh(c).min(initial=0.0)
+        if max(asymmetry, -least) > 1e-5 * np.abs(np.diag(c)).sum():  # more than float32's roundings
             raise ValueError(
-                "covariances must be symmetric and positive semidefinite; one is asymmetric by "
-                f"{np.abs(c - c.T).max():.3g}, its least eigenvalue {least:.3g}"
+                f"covariances must be symmetric and positive semidefinite; one is asymmetric by {asymmetry:.3g}, and "
+                f"its least eigenvalue is {least:.3g}"
             )
     eigenvalues, axes = np.linalg.eigh(c_1)
     root = axes * np.sqrt(eigenvalues.clip(min=0))  # C_1 = root root^T; C_1^{1/2} is this but for a rotation
@@ -539,6 +539,7 @@ def memorisation(images: Tensor, training: Tensor, *, rng: Seed = 0, progress: b
     Parameters
     ----------
     images : Tensor, shape (N, 1, 32, 32), floating
+        At least 2.
     training : Tensor, shape (M, 1, 32, 32), floating
         At least 2. The matrix of all distances is never held at once.
     rng : numpy.random.Generator or int
@@ -560,7 +561,7 @@ def memorisation(images: Tensor, training: Tensor, *, rng: Seed = 0, progress: b
     from scipy.stats import binomtest, bootstrap  # takes as long to import as torch
     from sklearn.neighbors import NearestNeighbors
 
-    x, y = _checked(images, "images").flatten(1), _checked(training, "training", 2).flatten(1)
+    x, y = (_checked(z, name, 2).flatten(1) for z, name in ((images, "images"), (training, "training")))
     found = []
     # Found by squares that cancel, in part; the distances of four candidates are exact.
     search = NearestNeighbors(n_neighbors=min(4, len(y)), algorithm="brute").fit(y.float().numpy())
@@ -573,7 +574,8 @@ def memorisation(images: Tensor, training: Tensor, *, rng: Seed = 0, progress: b
             bar.update(len(part))
     indices, nearest = torch.cat([i for i, _ in found]).numpy(), torch.cat([d for _, d in found]).numpy()
     ratios = np.divide(nearest[:, 0], nearest[:, 1], out=np.zeros(len(nearest)), where=nearest[:, 1] > 0)
-    sampled = bootstrap((ratios,), np.median, n_resamples=1000, method="percentile", rng=np.random.default_rng(rng))
+    drawn: dict[str, Any] = {"n_resamples": 1000, "batch": max(1, ENTRIES // len(x)), "rng": np.random.default_rng(rng)}
+    sampled = bootstrap((ratios,), np.median, method="percentile", **drawn)
     median = Interval(float(np.median(ratios)), *map(float, sampled.confidence_interval))
     copies = int((ratios < 1 / 3).sum())
     exact = binomtest(copies, len(ratios)).proportion_ci(method="exact")

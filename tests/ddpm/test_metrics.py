@@ -550,7 +550,7 @@ NAN = torch.full_like(X, math.nan)
         (lambda: metrics.frechet_extrapolated(P, P, n_repeats=0), ValueError, "n_repeats must be at least 1"),
         (lambda: metrics.frechet_distance([0], [[1]], [0, 1], [[1]]), ValueError, r"\(1,\), \(1, 1\), \(2,\)"),
         (lambda: metrics.frechet_distance([0], [[math.inf]], [0], [[1]]), ValueError, "finite"),
-        (lambda: metrics.frechet_distance([0], [[-1]], [0], [[1]]), ValueError, "least eigenvalue -1"),
+        (lambda: metrics.frechet_distance([0], [[-1]], [0], [[1]]), ValueError, "its least eigenvalue is -1"),
         (lambda: metrics.frechet_distance([0, 0], [[2, 0], [1, 2]], [0, 0], np.eye(2)), ValueError, "asymmetric by 1"),
         (lambda: metrics.kernel_distance(P, P[:1]), ValueError, "at least 2"),
         (lambda: metrics.precision_recall_density_coverage(P, P, k=60), ValueError, r"k must lie in 1\.\.59; it is 60"),
