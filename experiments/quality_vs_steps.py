@@ -53,11 +53,11 @@ LINES = {  # sampler, whether from the matched start, and how the picture shows 
 SHOWN = {
     "frechet": "Fréchet distance",
     "kernel": "kernel distance",
-    "sure": "confidence above 0.9, share",
+    "sure": "confidence\nabove 0.9, share",
     "coverage": "coverage",
-    "imbalance": "imbalance of the digits",
-    "background": "mean of the background",
-    "energy": "energy distance of pixels",
+    "imbalance": "imbalance\nof the digits",
+    "background": "mean of\nthe background",
+    "energy": "energy distance\nof pixels",
 }
 SHARES = ("sure", "coverage")  # more is better
 SIZED = ("coverage", "imbalance")  # to be compared between equally many samples only
@@ -247,7 +247,7 @@ def draw(rows: list[dict[str, Any]], real: dict[str, tuple[float, float]]) -> Fi
             if key in real:
                 value, error = real[key]
                 ax.axhspan(value - error, value + error, color="0.85", zorder=0, label="real images")
-            ax.set(xscale="log", ylabel=label)
+            ax.set(xscale="log", ylabel=label if name == names[0] else None)
         column[0].set_title(f"{name} network")
         column[-1].set(xlabel="network evaluations for a sample", xticks=EVALUATIONS, xticklabels=EVALUATIONS)
         column[-1].minorticks_off()
