@@ -149,9 +149,9 @@ def sample(
     ------
     ValueError
         If x_T is not finite, or not given though the times start below T, a count, a time or eta is out of range, both
-        ``n_steps`` and ``times`` are given, the
-        method is unknown, the schedule leaves less of the image than x's precision can show (sqrt(alpha_t|s) of a
-        step below 100 units in the last place of 1), or the model returns another shape, NaN or infinity.
+        ``n_steps`` and ``times`` are given, the method is unknown, the schedule leaves less of the image than x's
+        precision can show (sqrt(alpha_t|s) of a step below 100 units in the last place of 1), or the model returns
+        another shape, NaN or infinity.
     TypeError
         If x_T is not a floating tensor, a count or time is no integer, or the model returns no tensor.
     """

@@ -221,8 +221,9 @@ class RenormalizedFlow:
         C : float, optional
             The preserved quantity, if it is not to be that of u_0: the solution is scaled. The energy of a step is 2 ln
             2 = 1.386 times as large for the spectral method as for finite differences if the jump is between two cells,
-            and 1.13 times if it is in the middle of one; that of white noise is pi^2 / 6 = 1.645 times as large. So
-            solutions that each keep their own differ in scale, by 18 %, 6 % and 28 %; compare them with one C.
+            and 4 ln 2 - pi^2 / 6 = 1.13 times if it is in the middle of one; that of white noise is pi^2 / 6 = 1.645
+            times as large. So solutions that each keep their own differ in scale, by 18 %, 6 % and 28 %; compare them
+            with one C.
         **options
             For finite differences: ``integrator``, ``dt``, ``theta``, ``rtol``, ``atol``; see
             `diffmath.pde.finite_difference.integrate`.

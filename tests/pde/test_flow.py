@@ -233,6 +233,10 @@ def test_energy_of_a_step_is_2_log_2_of_the_differences():
     energies = np.array(energies)
     np.testing.assert_allclose(energies[1] / energies[0], 2, rtol=1e-2)
     np.testing.assert_allclose(energies[:, 0] / energies[:, 1], 2 * math.log(2), rtol=1e-4)
+    middle = np.where(box.coordinates[0] < 0.5, -1.0, 1.0)
+    middle[n // 2] = 0  # the cell's average of a jump in its middle
+    halves = [flow.solve(middle, 0.0, m).energy.item() for m in ("spectral", "finite-difference")]
+    assert halves[0] / halves[1] == pytest.approx(4 * math.log(2) - math.pi**2 / 6, rel=1e-4)
     u, scaled = spectral.u, flow.solve(u_0, 0.01, C=3.0)
     np.testing.assert_allclose(scaled.energy, 3, rtol=1e-14)
     np.testing.assert_allclose(scaled.u, u * math.sqrt(3 / spectral.energy.item()), rtol=1e-12, atol=1e-14)
