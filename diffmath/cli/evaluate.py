@@ -1,0 +1,98 @@
+"""``python -m diffmath evaluate``: samples judged beside real images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from diffmath.cli._options import Start, require_unset, require_writable, start_of
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    context: typer.Context,
+    samples: Annotated[
+        Optional[Path],
+        typer.Argument(help="Images in a .npy file of shape (N, 1, 32, 32), pixels in [-1, 1]; sampled unless given."),
+    ] = None,
+    checkpoint: Annotated[
+        Optional[str], typer.Option(help="The network to sample: a file, or the name of a shipped one.")
+    ] = None,
+    n_samples: Annotated[int, typer.Option("--n-samples", "-n", min=100, help="How many images to sample.")] = 1000,
+    n_steps: Annotated[int, typer.Option(min=1, help="Steps of the sampler.")] = 20,
+    method: Annotated[
+        str, typer.Option(help="ancestral (Algorithm 2), ddim, heun or dpmsolver++2m.")
+    ] = "dpmsolver++2m",
+    eta: Annotated[float, typer.Option(help="Of ddim: the share of Algorithm 2's noise.")] = 0.0,
+    start: Annotated[
+        Start, typer.Option(help="x_T: N(0, I) as in Algorithm 2, or with the mean and covariance it has for MNIST.")
+    ] = Start.matched,
+    data_dir: Annotated[Optional[Path], typer.Option(help="Directory of MNIST's IDX files.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same numbers.")] = 0,
+    json: Annotated[
+        Optional[Path], typer.Option(dir_okay=False, help="A file to write the numbers to as well.")
+    ] = None,
+    device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
+    autocast: Annotated[bool, typer.Option("--autocast", help="bfloat16 in the network where that is quick.")] = False,
+) -> None:
+    """Judge samples beside real images: distances, classes, pixels, copies; each number with its error."""
+    from json import dumps
+
+    import numpy as np
+    import torch
+
+    from diffmath import ddpm
+    from diffmath._files import replacing
+    from diffmath.data import load_mnist, to_tensor
+    from diffmath.ddpm import metrics
+    from diffmath.ddpm._environment import autocast_dtype, provenance
+
+    if samples is not None:
+        idle = ("checkpoint", "n_samples", "n_steps", "method", "eta", "start", "autocast")
+        require_unset(context, f"it is of no use with samples from a file; {samples} came", *idle)
+    require_writable(json, "--json")
+    place = ddpm.choose_device(device)
+    rng = np.random.default_rng(seed)
+    reference, training = (to_tensor(load_mnist(split, data_dir).images) for split in ("test", "train"))
+    if samples is not None:
+        try:
+            images = torch.from_numpy(np.load(samples, allow_pickle=False))
+        except (OSError, ValueError, EOFError, TypeError, AttributeError) as error:
+            raise typer.BadParameter(f"{samples} is no .npy file of numbers: {error}", param_hint="samples") from None
+        made: dict[str, Any] = {"file": str(samples)}
+    else:
+        trained = ddpm.load_checkpoint(checkpoint, device=place)
+        generator = torch.Generator(place if place.type == "cuda" else "cpu").manual_seed(seed)
+        x_T = start_of(start, trained, n_samples, generator)
+        options: dict[str, Any] = {"eta": eta, "autocast": autocast, "progress": True}
+        images = ddpm.sample(
+            trained.model, trained.schedule, x_T, n_samples, n_steps, method, generator, **options
+        ).cpu()
+        made = {"network": checkpoint or trained.metadata.get("network", "shipped"), "method": method}
+        made |= {"eta": eta} if method == "ddim" else {}
+        precision = (autocast_dtype(place) if autocast else None) or torch.float32
+        made |= {"steps": n_steps, "start": start.value, "precision": str(precision).removeprefix("torch.")}
+    made["seed"] = seed
+    # What a perfect generator would make: as many images of the training set, and they are not looked for there.
+    order = torch.from_numpy(rng.permutation(len(training)))
+    taken = min(len(images), len(training) // 2)
+    real, others = training[order[:taken]], training[order[taken:]]
+    judge: dict[str, Any] = {"classifier": ddpm.load_classifier(device=place), "rng": rng, "progress": True}
+    found = {
+        "samples": metrics.evaluate(images, reference, training, **judge),
+        "real images": metrics.evaluate(real, reference, others, **judge),
+    }
+    told = ", ".join(f"{name} {value}" for name, value in made.items())
+    typer.echo(
+        f"{len(images):,} samples ({told}), and {taken:,} real images drawn from MNIST's training set,\nagainst the "
+        f"{len(reference):,} test images. Memorisation: against the training images, for the real ones\nagainst those "
+        "not drawn. Numbers stand with their standard errors, or with 95 % intervals.\n"
+    )
+    typer.echo(metrics.table(found))
+    if json is not None:
+        report = {name: metrics.summary(e) for name, e in found.items()} | {"made": made} | provenance(place)
+        with replacing(json) as temporary:
+            temporary.write_text(dumps(report, indent=2, allow_nan=False) + "\n")

