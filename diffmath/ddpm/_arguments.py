@@ -1,0 +1,78 @@
+"""Argument checks that need torch; see `diffmath._arguments` for the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffmath._arguments import real_array, require_count
+
+__all__ = ["Seed", "as_floating", "as_generator", "as_tensor", "check_prediction", "require_finite"]
+
+Seed = torch.Generator | int
+"""A source of randomness: a generator, or the integer that seeds a new one."""
+
+
+def as_generator(
+    generator: Seed | None, device: str | torch.device = "cpu", name: str = "generator"
+) -> torch.Generator:
+    """The given generator; a new one on the device from an integer seed, 0 included; one seeded at random for None."""
+    if isinstance(generator, torch.Generator):
+        return generator
+    new = torch.Generator(device)
+    if generator is None:
+        new.seed()
+        return new
+    try:
+        return new.manual_seed(require_count(name, generator, 0, 2**64 - 1))
+    except TypeError:
+        raise TypeError(f"{name} must be a torch.Generator or an integer seed; it is {generator!r}") from None
+
+
+def as_tensor(values: Any, name: str) -> Tensor:
+    """Values as a tensor: tensors as they are, else numpy arrays, xarray's and lists of numbers; not masked ones."""
+    if isinstance(values, Tensor):
+        return values
+    if isinstance(values, (str, bytes)) or values is None:
+        raise TypeError(f"{name} must be a tensor or an array; it is {values!r}")
+    array = real_array(values, name)
+    if not isinstance(values, (list, tuple)) and np.asarray(values).dtype.kind in "iu":
+        array = np.asarray(values)  # an array's integers are meant, a list's may be numbers without a point
+    return torch.from_numpy(array.astype(np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")))
+
+
+def as_floating(values: Any, name: str, least: int = 1, ndim: int = 1) -> Tensor:
+    """Values as a finite, floating tensor of shape (N, ...) with enough samples N and at least so many axes."""
+    tensor = as_tensor(values, name)
+    if not tensor.is_floating_point():
+        hint = ": images of 0..255 become images / 127.5 - 1" if tensor.dtype == torch.uint8 else ""
+        raise TypeError(f"{name} must be a floating tensor; it is {tensor.dtype}{hint}")
+    if tensor.ndim < ndim or len(tensor) < least or tensor.numel() == 0:
+        raise ValueError(f"{name} must have shape (N, ...) with N >= {least}; its shape is {tuple(tensor.shape)}")
+    require_finite(tensor, name)
+    return tensor
+
+
+def require_finite(tensor: Tensor, name: str) -> None:
+    """ValueError if an entry is NaN or infinite. It waits for the device."""
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{name} must be finite; it holds NaN or infinity")
+
+
+def check_prediction(eps: Any, x: Tensor, *, finite: bool = False) -> Tensor:
+    """What a model returned for x, checked: a floating tensor of x's shape.
+
+    Whether it is finite is looked at only if asked for, at a walk's first and last call say: it waits for the device.
+    """
+    if not isinstance(eps, Tensor):
+        raise TypeError(f"the model must return a tensor; it gave {type(eps).__name__}")
+    if eps.shape != x.shape:
+        raise ValueError(f"the model must return the shape {tuple(x.shape)}; it gave {tuple(eps.shape)}")
+    if not eps.is_floating_point():
+        raise TypeError(f"the model must return floating numbers; it gave {eps.dtype}")
+    if finite and not torch.isfinite(eps).all():
+        raise ValueError("the model must return finite numbers; its predictions led to NaN or infinity at once")
+    return eps
