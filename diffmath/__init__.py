@@ -11,6 +11,7 @@ matplotlib is loaded before it is needed.
 ``diffmath.gaussian``  Gaussians by general rules, eqs. (1), (10)-(14)
 ``diffmath.data``      MNIST
 ``diffmath.ddpm``      the denoising diffusion model, Algorithms 1 and 2 (loads torch)
+``diffmath.domains``   boxes, and the eigenfunctions of the Laplacian on them
 ``diffmath.pde``       the gradient-norm-preserving heat flow, eqs. (20)-(23)
 ``diffmath.verification``  every equation checked by other means
 """
@@ -22,7 +23,7 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_ROOMS = ("data", "ddpm", "gaussian", "pde", "schedule", "verification")
+_ROOMS = ("data", "ddpm", "domains", "gaussian", "pde", "schedule", "verification")
 __all__ = ["__version__", *_ROOMS]
 
 

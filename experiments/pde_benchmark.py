@@ -37,8 +37,8 @@ from scipy import fft
 
 from diffmath import __version__
 from diffmath._files import write_json
+from diffmath.domains.box import Floats
 from diffmath.pde import Box, RenormalizedFlow
-from diffmath.pde.domain import Floats
 
 HERE = Path(__file__).parent
 

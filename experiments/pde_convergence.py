@@ -25,8 +25,8 @@ from matplotlib.figure import Figure
 
 from diffmath import __version__
 from diffmath._files import save_figure, write_json
+from diffmath.domains.box import Floats
 from diffmath.pde import Box, RenormalizedFlow
-from diffmath.pde.domain import Floats
 from diffmath.pde.finite_difference import SCHEMES, discrete_multiplier, integrate
 
 HERE = Path(__file__).parent

@@ -57,7 +57,7 @@ def test_readme():
     [
         "diffmath.gaussian",
         "diffmath.schedule",
-        "diffmath.pde.domain",
+        "diffmath.domains.box",
         "diffmath.pde.flow",
         "diffmath.pde.initial",
         "diffmath.ddpm.unet",

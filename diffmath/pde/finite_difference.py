@@ -31,8 +31,8 @@ from scipy.linalg import lapack
 from scipy.linalg import norm as euclidean  # unlike numpy's, neither over- nor underflows
 from scipy.optimize import brentq
 
+from diffmath.domains.box import Box, Floats
 from diffmath.pde import functionals
-from diffmath.pde.domain import Box, Floats
 from diffmath.pde.functionals import Preserve
 
 __all__ = ["INTEGRATORS", "SCHEMES", "IntegrationError", "Scheme", "discrete_multiplier", "discrete_norm", "integrate"]

@@ -13,18 +13,17 @@ exact, at any time, by one scaling.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy
 import xarray as xr
 from scipy import fft
 
-from diffmath import __version__
-from diffmath.pde.domain import Box, Floats, Mode, axis_names
+from diffmath.domains.box import Box, Floats, Mode
+from diffmath.pde.dataset import MEANS, Solution, as_dtype, read_initial, read_times, to_dataset
 from diffmath.pde.finite_difference import discrete_multiplier, discrete_norm, integrate_apart
 from diffmath.pde.functionals import (
     Functional,
@@ -43,23 +42,10 @@ __all__ = ["RenormalizedFlow"]
 Mean = Literal["project", "keep"]
 Method = Literal["spectral", "finite-difference"]
 TINY = float(np.finfo(np.float64).tiny)
-MEANS = {
-    "project": "solved on the zero-mean subspace: the mean of u_0 is removed",
-    "keep": "the mean is kept, and grows like exp of the integral of lambda",
-}
-QUANTITIES = {
-    "gradient": "integral of |grad u|^2",
-    "value": "integral of u^2",
-    "laplacian": "integral of (Lap u)^2",
-    "total_variation": "integral of |grad u|",
-}
-EQUATIONS = {
-    "gradient": "u_t = Lap u + (u / C) integral (Lap u)^2 dx, no flux; Higham, Higham and Grindrod, eq. (22)",
-}
 
 
-class _Solution(NamedTuple):
-    """Arrays over (B, time, ...): modes, or grid values, and what is known of them."""
+class _Parts(NamedTuple):
+    """Arrays over (B, time, ...): grid values, modes, their shares, and the multiplier over (B, time)."""
 
     u: Floats
     modes: Floats
@@ -186,7 +172,7 @@ class RenormalizedFlow:
             return _positive(C) / norm(self._functional(), w) * w
         return math.sqrt(_positive(C) / self.domain.eigenvalue(k) ** s) * w
 
-    # Solutions
+    # _Partss
 
     def solve(
         self,
@@ -256,18 +242,19 @@ class RenormalizedFlow:
         """
         if method not in ("spectral", "finite-difference"):
             raise ValueError(f'method must be "spectral" or "finite-difference"; it is {method!r}')
-        u, batch = self._initial(u_0)
-        t = _times(times)
+        u, layout = read_initial(self.domain, u_0)
+        t = read_times(times)
         _check_options(mean, C)
         attributes = {"method": method, "mean": mean}
         if method == "finite-difference":
-            solution, info = self._differences(u, t, mean, C, **options)
-            return self._dataset(t, solution, batch, attributes | info, self.domain.discrete_eigenvalues)
+            parts, info = self._differences(u, t, mean, C, **options)
+            solution = self._measured(parts, self.domain.discrete_eigenvalues)
+            return to_dataset(self, t, solution, layout, attributes | info)
         if options:
             raise TypeError(f'the method "spectral" has no option {", ".join(options)}')
         u, exponent = _normalised(u)
-        solution = self._exact(self.domain.to_modes(u), exponent, t, mean, C)
-        return self._dataset(t, solution, batch, attributes, self.domain.eigenvalues)
+        parts = self._exact(self.domain.to_modes(u), exponent, t, mean, C)
+        return to_dataset(self, t, self._measured(parts, self.domain.eigenvalues), layout, attributes)
 
     def solve_modes(
         self,
@@ -307,12 +294,13 @@ class RenormalizedFlow:
             for k, amplitude in c.items():
                 amplitudes[self.domain.mode(k)] = amplitude
             c = amplitudes
-        modes, batch = self._initial(c, "c")
-        t = _times(times)
+        modes, layout = read_initial(self.domain, c, "modes")
+        t = read_times(times)
         _check_options(mean, C)
-        solution = self._exact(modes.copy(), np.zeros(len(modes), dtype=np.int64), t, mean, C)
+        parts = self._exact(modes.copy(), np.zeros(len(modes), dtype=np.int64), t, mean, C)
         attributes = {"method": "spectral, from amplitudes", "mean": mean}
-        return self._dataset(t, solution, batch, attributes, self.domain.eigenvalues, amplitudes=True)
+        solution = self._measured(parts, self.domain.eigenvalues)
+        return to_dataset(self, t, solution, layout, attributes, amplitudes=True)
 
     def evolve(
         self,
@@ -338,14 +326,14 @@ class RenormalizedFlow:
         ValueError, TypeError, OverflowError
             As for `solve`.
         """
-        u, batch = self._initial(u_0)
-        t = _times(times)
+        u, layout = read_initial(self.domain, u_0)
+        t = read_times(times)
         _check_options(mean, C)
-        solution = self._quick(u, batch.largest, t, C) if mean == "project" else None
+        solution = self._quick(u, layout.largest, t, C) if mean == "project" else None
         if solution is None:
             u, exponent = _normalised(u)
             solution = self._exact(self.domain.to_modes(u), exponent, t, mean, C, diagnostics=False).u
-        return _as_dtype(solution.reshape(*batch.shape, len(t), *self.domain.shape), batch.dtype)
+        return as_dtype(solution.reshape(*layout.shape, len(t), *self.domain.shape), layout.dtype)
 
     # Private
 
@@ -361,54 +349,6 @@ class RenormalizedFlow:
             return self.preserve
         domain = self.domain
         return TotalVariation(lambda u: domain.gradient(domain.to_modes(u)), domain.cell_volume)
-
-    def _initial(self, u_0: npt.ArrayLike | xr.DataArray, name: str = "u_0") -> tuple[Floats, _Batch]:
-        """The initial conditions with one batch axis, checked, and what that axis was."""
-        shape = self.domain.shape
-        if isinstance(u_0, xr.DataArray):
-            u_0 = self._in_order(u_0, name)
-        values = np.asarray(u_0)
-        u = _real(values, name)
-        if u.shape[-len(shape) :] != shape:
-            raise ValueError(f"{name} must have the domain's shape {shape} in its last axes; its shape is {u.shape}")
-        if u.size == 0:
-            raise ValueError(f"{name} must hold at least one initial condition; its shape is {u.shape}")
-        largest = max(float(u.max()), -float(u.min()))
-        dtype = np.float32 if values.dtype == np.float32 else np.float64
-        batch = _Batch.of(u_0, u.shape[: -len(shape)], dtype, largest)
-        if not math.isfinite(largest):
-            where = tuple(int(i) for i in np.argwhere(~np.isfinite(u))[0])
-            raise ValueError(f"{name} must be finite; {name}{list(where)} = {u[where]}")
-        u = u.reshape(-1, *shape)
-        flat = u.reshape(len(u), -1)
-        constant = flat[:, -1] == (0 if name == "c" else flat[:, 0])
-        if constant.any():  # perhaps: most often the ends differ
-            constant = (flat[:, 1:] == (0 if name == "c" else flat[:, :1])).all(axis=1)
-        if constant.any():
-            i = int(constant.argmax())
-            which = f"{name}[{i}]" if batch.shape else name
-            raise ValueError(
-                f"{which} must not be constant: "
-                + ("it has no other mode" if name == "c" else f"it is {flat[i, 0]} everywhere")
-                + ", so C = 0 and there is no flow"
-            )
-        return u, batch
-
-    def _in_order(self, u_0: xr.DataArray, name: str) -> xr.DataArray:
-        """With the axes of space last, if they are named; refused if its coordinates are not those of the domain."""
-        axes, modes = axis_names(self.domain)
-        space = axes if name == "u_0" else modes
-        if set(space) <= set(u_0.dims):
-            u_0 = u_0.transpose(..., *space)
-        batch = u_0.dims[: u_0.ndim - len(space)]
-        if taken := [d for d in batch if d in ("time", *axes, *modes)]:
-            raise ValueError(
-                f"{name} has a dimension {taken[0]!r} that the solution has too: select from it, or rename it"
-            )
-        for axis, x in zip(axes, self.domain.coordinates, strict=True):
-            if axis in u_0.coords and not np.allclose(u_0.coords[axis], x, rtol=1e-6, atol=1e-6 * x[0]):
-                raise ValueError(f"the coordinates {axis} of {name} are not the domain's cell centres")
-        return u_0
 
     def _quick(self, u: Floats, largest: float, t: Floats, C: float | None) -> Any:
         """The solution in few passes over the data, in ordinary cases; None in the others, which `_exact` solves."""
@@ -460,7 +400,7 @@ class RenormalizedFlow:
         mean: Mean,
         C: float | None,
         diagnostics: bool = True,
-    ) -> _Solution:
+    ) -> _Parts:
         """The solution from the amplitudes c 2^exponent, shape (B, k, ...)."""
         domain, n_batch = self.domain, len(c)
         first: Any = (slice(None), *(0,) * domain.ndim)
@@ -478,7 +418,7 @@ class RenormalizedFlow:
                 # What is infinity to one spectrum is not to another.
                 c[first] = kept
                 each = [self._exact(c[i : i + 1], exponent[i : i + 1], t, mean, C, diagnostics) for i in range(n_batch)]
-                return _Solution(*(np.concatenate(parts) for parts in zip(*each, strict=True)))
+                return _Parts(*(np.concatenate(parts) for parts in zip(*each, strict=True)))
         exponent = exponent + heat.exponent
         c_0 = np.ldexp(c_0, -heat.exponent)
 
@@ -538,11 +478,11 @@ class RenormalizedFlow:
         if not np.isfinite(u).all():
             advice = 'use mean="project"' if mean == "keep" else "scale u_0"
             raise OverflowError(f"the solution exceeds float64: {advice}")
-        return _Solution(u, b, fraction, multiplier / unit**2)
+        return _Parts(u, b, fraction, multiplier / unit**2)
 
     def _differences(
         self, u_0: Floats, t: Floats, mean: Mean, C: float | None, **options: Any
-    ) -> tuple[_Solution, dict[str, Any]]:
+    ) -> tuple[_Parts, dict[str, Any]]:
         """The solution by finite differences of each initial condition."""
         domain, s = self.domain, power_of_mu(self.preserve)
         solutions, infos = [], []
@@ -567,83 +507,24 @@ class RenormalizedFlow:
         fraction = domain.discrete_eigenvalues ** (1 if s is None else s) * domain.to_modes(seen) ** 2
         fraction /= _expand(_sum(fraction, domain.ndim), domain.ndim)
         multiplier = [[discrete_multiplier(domain, state, self.preserve) for state in states] for states in seen]
-        return _Solution(u, b, fraction, np.array(multiplier)), info
+        return _Parts(u, b, fraction, np.array(multiplier)), info
 
-    def _dataset(
-        self,
-        t: Floats,
-        solution: _Solution,
-        batch: _Batch,
-        attributes: dict[str, Any],
-        mu: Floats,
-        amplitudes: bool = False,
-    ) -> xr.Dataset:
+    def _measured(self, parts: _Parts, mu: Floats) -> Solution:
+        """The solution with its energy and what it preserves, checked to be float64 numbers."""
         domain, s = self.domain, power_of_mu(self.preserve)
-        axes, modes = axis_names(domain)
         with np.errstate(over="ignore", under="ignore"):
-            squares = solution.modes**2
+            squares = parts.modes**2
             squares.reshape(-1, math.prod(domain.shape))[:, 0] *= float(s == 0)  # the mean counts in the value alone
             energy = _sum(mu * squares, domain.ndim)
             if s is not None:
                 preserved = energy if s == 1 else _sum(mu**s * squares, domain.ndim)
-            elif attributes["method"] == "finite-difference":
-                preserved = np.array([[discrete_norm(domain, u, self.preserve) for u in x] for x in solution.u])
+            elif mu is domain.discrete_eigenvalues:
+                preserved = np.array([[discrete_norm(domain, u, self.preserve) for u in x] for x in parts.u])
             else:
-                preserved = np.array([[self._functional()(u) for u in states] for states in solution.u])
+                preserved = np.array([[self._functional()(u) for u in states] for states in parts.u])
         if not ((preserved >= TINY) & (preserved < np.inf) & (energy < np.inf)).all():
             raise OverflowError(f"the preserved quantity of u_0 must be a float64 number above {TINY:.3g}: scale u_0")
-
-        def variable(
-            values: npt.NDArray[np.floating[Any]], *dims: str, **attrs: str
-        ) -> tuple[tuple[Hashable, ...], npt.NDArray[np.floating[Any]], dict[str, str]]:
-            return (*batch.dims, "time", *dims), values.reshape(*batch.shape, *values.shape[1:]), attrs
-
-        name = self.preserve if isinstance(self.preserve, str) else getattr(self.preserve, "__name__", "a functional")
-        share = f"share of each mode in the {'energy' if s in (None, 1) else 'preserved quantity'}"
-        variables = {
-            "u": variable(_as_dtype(solution.u, batch.dtype), *axes, long_name="solution"),
-            "multiplier": variable(solution.multiplier, long_name="multiplier lambda(t)", units="1 / length^2"),
-            "energy": variable(energy, long_name="integral of |grad u|^2"),
-            "preserved": variable(preserved, long_name=QUANTITIES.get(name, name)),
-            "energy_fraction": variable(solution.fraction, *modes, long_name=share),
-        }
-        if amplitudes:
-            variables["amplitude"] = variable(solution.modes, *modes, long_name="coefficients in the eigenfunctions")
-        coordinates: dict[Hashable, Any] = {
-            **batch.coords,
-            "time": ("time", t, {"long_name": "time", "units": "length^2"}),
-            **{a: (a, x, {"units": "length"}) for a, x in zip(axes, domain.coordinates, strict=True)},
-            **{m: (m, np.arange(n), {"long_name": "mode number"}) for m, n in zip(modes, domain.shape, strict=True)},
-        }
-        return xr.Dataset(variables, coordinates).assign_attrs(
-            equation=EQUATIONS.get(name, "u_t = Lap u + lambda(t) u, no flux; Higham, Higham and Grindrod, eq. (20)"),
-            domain=" x ".join(
-                f"[0, {length:g}] in {n} cells" for n, length in zip(domain.shape, domain.lengths, strict=True)
-            ),
-            preserve=name,
-            **attributes,
-            mean_note=MEANS[attributes["mean"]],
-            versions=f"diffmath {__version__}, numpy {np.__version__}, scipy {scipy.__version__}",
-        )
-
-
-class _Batch(NamedTuple):
-    """The leading axes of initial conditions: their names, shape and coordinates; the dtype to answer in; the size."""
-
-    dims: tuple[Hashable, ...]
-    shape: tuple[int, ...]
-    coords: dict[Hashable, Any]
-    dtype: type[np.floating[Any]]
-    largest: float
-
-    @classmethod
-    def of(cls, u_0: Any, shape: tuple[int, ...], dtype: type[np.floating[Any]], largest: float) -> _Batch:
-        """From an array's leading axes, or a DataArray's leading dimensions."""
-        if isinstance(u_0, xr.DataArray):
-            dims = u_0.dims[: len(shape)]
-            return cls(dims, shape, {d: u_0.coords[d] for d in dims if d in u_0.coords}, dtype, largest)
-        names = ("batch",) if len(shape) == 1 else tuple(f"batch_{i + 1}" for i in range(len(shape)))
-        return cls(names, shape, {}, dtype, largest)
+        return Solution(*parts, energy, preserved)
 
 
 def _dct(domain: Box, values: Floats, inverse: bool = False) -> Floats:
@@ -676,19 +557,6 @@ def _normalised(u: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
     return np.ldexp(u, -exponent.reshape(-1, *[1] * (u.ndim - 1))), exponent
 
 
-def _times(times: npt.ArrayLike | Sequence[float]) -> Floats:
-    t = np.atleast_1d(_real(times, "times"))
-    if t.ndim != 1 or len(t) == 0 or np.isnan(t).any():
-        raise ValueError(f"times must be numbers, one or a one-dimensional array of them; they are {times!r}")
-    return t
-
-
-def _as_dtype(u: Floats, dtype: type[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
-    if dtype == np.float32 and np.abs(u).max() > np.finfo(np.float32).max:
-        raise OverflowError("the solution exceeds float32, the dtype of u_0: give u_0 in float64")
-    return u.astype(dtype, copy=False)
-
-
 def _check_options(mean: Mean, C: float | None) -> None:
     if mean not in MEANS:
         raise ValueError(f'mean must be "project" or "keep"; it is {mean!r}')
@@ -700,10 +568,3 @@ def _positive(C: float) -> float:
     if not 0 < C < math.inf:
         raise ValueError(f"C must be positive and finite; it is {C}")
     return C
-
-
-def _real(values: npt.ArrayLike | Sequence[float] | xr.DataArray, name: str) -> Floats:
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must be real numbers; the dtype is {array.dtype}")
-    return array.astype(np.float64, copy=False)

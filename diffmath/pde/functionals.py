@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from diffmath.pde.domain import Floats
+from diffmath.domains.box import Floats
 
 __all__ = [
     "Functional",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from diffmath.pde.domain import Box, Floats
+from diffmath.domains.box import Box, Floats
 
 __all__ = ["INITIAL_CONDITIONS", "bump", "modes_from", "noise", "random_modes", "step"]
 

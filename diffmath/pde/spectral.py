@@ -22,7 +22,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from diffmath.pde.domain import Box, Floats
+from diffmath.domains.box import Box, Floats
 
 __all__ = ["HeatModes", "QuickDecay"]
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from diffmath.pde.domain import Floats, Mode, axis_names
+from diffmath.domains.box import Floats, Mode, axis_names
 from diffmath.pde.finite_difference import SCHEMES
 from diffmath.pde.functionals import power_of_mu
 

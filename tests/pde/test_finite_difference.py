@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from scipy.linalg import solve
 
-from diffmath.pde.domain import Box
+from diffmath.domains import Box
 from diffmath.pde.finite_difference import (
     INTEGRATORS,
     SCHEMES,
