@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ReadOnly", "as_rng", "real_array", "require_count", "require_counts", "require_number", "require_pixels"]
+__all__ = [
+    "ReadOnly",
+    "as_rng",
+    "real_array",
+    "require_count",
+    "require_counts",
+    "require_number",
+    "require_pixels",
+    "require_unmasked",
+]
 
 
 def require_count(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
@@ -51,10 +60,9 @@ def require_number(name: str, value: Any) -> float:
 def real_array(values: Any, name: str) -> npt.NDArray[Any]:
     """Values as a numpy array of real floating numbers: integers become float64, other dtypes stay.
 
-    Lists, tensors and xarray's arrays are fine. A masked array is refused, as the numbers under its mask mean nothing.
+    Lists, tensors and xarray's arrays are fine, masked arrays are not.
     """
-    if _masked(values):
-        raise ValueError(f"{name} must not have masked entries: fill them, or leave them out")
+    require_unmasked(values, name)
     try:
         array: npt.NDArray[Any] = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
     except ValueError as error:
@@ -62,6 +70,18 @@ def real_array(values: Any, name: str) -> npt.NDArray[Any]:
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be real numbers; the dtype is {array.dtype}")
     return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def require_unmasked(values: Any, name: str) -> None:
+    """ValueError for a masked array, in a list too: the numbers under a mask mean nothing, and numpy would use them."""
+
+    def masked(part: Any) -> bool:
+        if isinstance(part, (list, tuple)):
+            return any(map(masked, part))
+        return isinstance(part, np.ma.MaskedArray) and bool(np.ma.is_masked(part))
+
+    if masked(values):
+        raise ValueError(f"{name} must not have masked entries: fill them, or leave them out")
 
 
 def as_rng(rng: Any, name: str = "rng") -> np.random.Generator:
@@ -119,9 +139,3 @@ class ReadOnly:
             for array in value if isinstance(value, tuple) else (value,):
                 if isinstance(array, np.ndarray):
                     array.setflags(write=False)
-
-
-def _masked(values: Any) -> bool:
-    if isinstance(values, (list, tuple)):
-        return any(map(_masked, values))
-    return isinstance(values, np.ma.MaskedArray) and bool(np.ma.is_masked(values))

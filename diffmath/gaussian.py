@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from diffmath._arguments import ReadOnly, as_rng, real_array, require_count
+
 __all__ = ["Gaussian"]
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Gaussian:
+class Gaussian(ReadOnly):
     r"""The distribution :math:`N(\mu, \operatorname{diag}(s^2))` on :math:`R^d`, eq. (1).
 
     Parameters
@@ -67,8 +69,8 @@ class Gaussian:
         if not fits:
             raise ValueError(f"variance must be broadcastable to the mean's shape {m.shape}; its shape is {v.shape}")
         for name, array in (("mean", m), ("variance", v)):
-            array.setflags(write=False)
             object.__setattr__(self, name, array)
+        self._freeze()
 
     @property
     def dim(self) -> int:
@@ -102,9 +104,10 @@ class Gaussian:
         r"""Eq. (1): :math:`(2 \pi s^2)^{-d/2} \exp(-|x - \mu|^2 / 2 s^2)`; shapes and errors as for `log_density`."""
         return np.exp(self.log_density(x))
 
-    def sample(self, rng: np.random.Generator, n: int) -> Floats:
-        """Independent samples, n of them, from `rng`: float64 of shape (n, ..., d)."""
-        return self.mean + np.sqrt(self.variance) * rng.standard_normal((n, *self.mean.shape))
+    def sample(self, rng: np.random.Generator | int, n: int) -> Floats:
+        """Independent samples, n of them, from a generator or the one a seed makes: float64 of shape (n, ..., d)."""
+        shape = (require_count("n", n, 0), *self.mean.shape)
+        return self.mean + np.sqrt(self.variance) * as_rng(rng).standard_normal(shape)
 
     def __add__(self, other: Gaussian) -> Gaussian:
         """The law of the sum of two independent variables of one dimension d: means add, variances add."""
@@ -262,7 +265,4 @@ class Gaussian:
 
 
 def _real(values: Any, name: str) -> Floats:
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must be real numbers; the dtype is {array.dtype}")
-    return array.astype(np.float64)
+    return real_array(values, name).astype(np.float64)

@@ -28,6 +28,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from diffmath._arguments import ReadOnly, real_array, require_count, require_number, require_unmasked
+
 __all__ = ["VarianceSchedule"]
 
 Array = Any
@@ -39,7 +41,7 @@ Times = Any
 TINY = float(np.finfo(np.float64).tiny)
 
 
-class VarianceSchedule:
+class VarianceSchedule(ReadOnly):
     r"""The sequence :math:`\beta_1, \ldots, \beta_T` and what follows from it.
 
     Parameters
@@ -70,10 +72,7 @@ class VarianceSchedule:
     """
 
     def __init__(self, beta: Sequence[float] | npt.NDArray[np.floating[Any]]) -> None:
-        betas = np.asarray(beta)
-        if betas.dtype.kind not in "fiu":
-            raise TypeError(f"beta must be real numbers; the dtype is {betas.dtype}")
-        betas = betas.astype(np.float64)
+        betas = real_array(beta, "beta").astype(np.float64)
         if betas.ndim != 1 or betas.size == 0:
             raise ValueError(f"beta must be a non-empty sequence beta_1, ..., beta_T; its shape is {betas.shape}")
         outside = ~((betas > 0) & (betas < 1))  # also catches NaN
@@ -86,8 +85,7 @@ class VarianceSchedule:
         self._log_alpha_bar = _cumulative_sum(np.log1p(-self.beta))
         times = np.arange(self.n_steps + 1)
         self.alpha_bar = self._transition(times, np.zeros_like(times))[0]
-        for table in (self.beta, self.alpha, self.alpha_bar, self._log_alpha_bar):
-            table.setflags(write=False)
+        self._freeze()
 
     @classmethod
     def linear(cls, n_steps: int = 500, beta_1: float = 1e-4, beta_T: float = 0.02) -> VarianceSchedule:
@@ -109,7 +107,8 @@ class VarianceSchedule:
         TypeError
             If ``n_steps`` is no integer.
         """
-        return cls(np.linspace(beta_1, beta_T, _positive(n_steps)))
+        first, last = require_number("beta_1", beta_1), require_number("beta_T", beta_T)
+        return cls(np.linspace(first, last, require_count("n_steps", n_steps)))
 
     @classmethod
     def cosine(cls, n_steps: int = 500, offset: float = 0.008, beta_max: float = 0.999) -> VarianceSchedule:
@@ -133,11 +132,13 @@ class VarianceSchedule:
         TypeError
             If ``n_steps`` is no integer.
         """
+        n, offset = require_count("n_steps", n_steps), require_number("offset", offset)
+        beta_max = require_number("beta_max", beta_max)
         if not 0 < beta_max < 1:
             raise ValueError(f"beta_max must lie in (0, 1); it is {beta_max}")
         if not 0 <= offset < np.inf:
             raise ValueError(f"offset must be finite and not negative; it is {offset}")
-        angle = np.pi / 2 * (np.arange(_positive(n_steps) + 1) / n_steps + offset) / (1 + offset)
+        angle = np.pi / 2 * (np.arange(n + 1) / n + offset) / (1 + offset)
         before, after = angle[:-1], angle[1:]
         # 1 - cos^2(after) / cos^2(before), by a product formula: the difference of the squares cancels.
         beta = np.sin(after - before) * np.sin(after + before) / np.cos(before) ** 2
@@ -179,6 +180,7 @@ class VarianceSchedule:
         """
         if self.n_steps == 1:
             raise ValueError("a schedule of one step cannot keep its first amplitude and have another last one")
+        sqrt_alpha_bar_T = require_number("sqrt_alpha_bar_T", sqrt_alpha_bar_T)
         times = np.arange(1, self.n_steps + 1)
         amplitude = np.sqrt(self.alpha_bar[1:])
         if not 0 < sqrt_alpha_bar_T < amplitude[0]:
@@ -222,7 +224,7 @@ class VarianceSchedule:
         TypeError
             If ``n_steps`` is no integer.
         """
-        n = self.n_steps if n_steps is None else _positive(n_steps)
+        n = self.n_steps if n_steps is None else require_count("n_steps", n_steps)
         if n > self.n_steps:
             raise ValueError(f"n_steps must be at most T = {self.n_steps}; it is {n}")
         return np.arange(n + 1) * self.n_steps // n  # as n <= T the gaps are at least 1
@@ -481,6 +483,7 @@ class VarianceSchedule:
 
     def _time(self, t: Times, name: str, least: int) -> npt.NDArray[np.int64]:
         """The times as an int64 array, checked to lie in least..T."""
+        require_unmasked(t, name)
         times = np.asarray(t.detach().cpu() if hasattr(t, "detach") else t)
         if times.dtype.kind not in "iu":
             raise TypeError(f"{name} must be an integer, or an array of integers; its dtype is {times.dtype}")
@@ -522,14 +525,6 @@ class VarianceSchedule:
         return np.exp(log_high) * np.exp(log_low), 0.0 - np.expm1(log_high + log_low)
 
 
-def _positive(n_steps: int) -> int:
-    if isinstance(n_steps, bool) or not isinstance(n_steps, (int, np.integer)):
-        raise TypeError(f"n_steps must be an integer; it is {n_steps!r}")
-    if n_steps < 1:
-        raise ValueError(f"n_steps must be at least 1; it is {n_steps}")
-    return int(n_steps)
-
-
 def _require_invertible(alpha: Any, name: str) -> None:
     if (alpha < TINY).any():
         raise ValueError(f"{name} must be at least {TINY:.3g} to be divided by; it is {alpha.min():.3g}")
@@ -554,7 +549,7 @@ def _combine(a: Any, x: Array, b: Any, y: Array) -> Array:
         raise TypeError(f"the arrays must both be torch tensors or neither; got {type(x).__name__}, {type(y).__name__}")
     if hasattr(x, "new_tensor"):
         if not x.is_floating_point():
-            raise TypeError(f"tensors must be floating; got {x.dtype}")
+            raise TypeError(f"tensors must be floating; got {x.dtype}: images of 0..255 become images / 127.5 - 1")
         if y.is_complex():
             raise TypeError(f"tensors must be real; got {y.dtype}")
         import torch
@@ -578,11 +573,12 @@ def _combine(a: Any, x: Array, b: Any, y: Array) -> Array:
 
 
 def _floating(x: Any) -> npt.NDArray[Any]:
-    """As a numpy array of a floating dtype: integers become float64."""
-    array: npt.NDArray[Any] = np.asarray(x)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"arrays must be real numbers; the dtype is {array.dtype}")
-    return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)
+    """As a numpy array of a floating dtype. Pixels of 0..255 are the usual integers, and not what eq. (8) is about."""
+    if not isinstance(x, (list, tuple)) and np.asarray(x).ndim and np.asarray(x).dtype.kind in "iu":
+        raise TypeError(
+            f"arrays must be floating; the dtype is {np.asarray(x).dtype}: images of 0..255 become images / 127.5 - 1"
+        )
+    return real_array(x, "arrays")
 
 
 def _as(like: Any, values: Any) -> Any:

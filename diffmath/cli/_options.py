@@ -31,6 +31,13 @@ def start_of(start: Start, trained: Any, n_samples: int, generator: Any) -> Any:
 
     if start is Start.noise:
         return None
+    shape = getattr(trained.model, "image_shape", (1, 32, 32))
+    if tuple(shape) != (1, 32, 32):
+        raise typer.BadParameter(
+            f"it has the mean and covariance of MNIST's 1 x 32 x 32 pixels; the network's images are "
+            f"{' x '.join(map(str, shape))}: take --start noise",
+            param_hint="--start",
+        )
     mean, covariance = moments(to_tensor(load_mnist("sample").images))
     return matched_start(trained.schedule, n_samples, mean, covariance=covariance, generator=generator)
 

@@ -9,8 +9,18 @@ import torch
 from torch import Tensor
 
 from diffmath._arguments import real_array, require_count
+from diffmath.schedule import VarianceSchedule
 
-__all__ = ["Seed", "as_floating", "as_generator", "as_tensor", "check_prediction", "require_finite"]
+__all__ = [
+    "Seed",
+    "as_floating",
+    "as_generator",
+    "as_tensor",
+    "check_prediction",
+    "require_finite",
+    "require_model",
+    "require_process",
+]
 
 Seed = torch.Generator | int
 """A source of randomness: a generator, or the integer that seeds a new one."""
@@ -62,6 +72,18 @@ def require_finite(tensor: Tensor, name: str) -> None:
         raise ValueError(f"{name} must be finite; it holds NaN or infinity")
 
 
+def require_process(schedule: Any) -> None:
+    """TypeError unless this is a schedule; the model comes before it."""
+    if not isinstance(schedule, VarianceSchedule):
+        raise TypeError(f"schedule must be a VarianceSchedule; it is a {type(schedule).__name__}")
+
+
+def require_model(model: Any) -> None:
+    """TypeError unless this can be called as ``model(x_t, t)``."""
+    if not callable(model):
+        raise TypeError(f"model must be callable, as model(x_t, t); it is a {type(model).__name__}")
+
+
 def check_prediction(eps: Any, x: Tensor, *, finite: bool = False) -> Tensor:
     """What a model returned for x, checked: a floating tensor of x's shape.
 
@@ -74,5 +96,5 @@ def check_prediction(eps: Any, x: Tensor, *, finite: bool = False) -> Tensor:
     if not eps.is_floating_point():
         raise TypeError(f"the model must return floating numbers; it gave {eps.dtype}")
     if finite and not torch.isfinite(eps).all():
-        raise ValueError("the model must return finite numbers; its predictions led to NaN or infinity at once")
+        raise ValueError("the model's predictions led to NaN or infinity, the first of them already")
     return eps

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from diffmath._arguments import require_count, require_number, require_pixels
 from diffmath._files import replacing
+from diffmath.ddpm._arguments import as_floating, as_tensor
 from diffmath.ddpm._environment import choose_device, provenance
 from diffmath.ddpm.checkpoints import CheckpointError, require_fit
 
@@ -58,6 +60,13 @@ class Classifier(nn.Module):
         return logits
 
 
+def require_classifier(classifier: Classifier) -> Classifier:
+    """The classifier, if it is one; else TypeError."""
+    if not isinstance(classifier, Classifier):
+        raise TypeError(f"classifier must be a Classifier; it is a {type(classifier).__name__}")
+    return classifier
+
+
 class Prediction(NamedTuple):
     """Digits, int64 of shape (N,), and the probabilities given to them, float32 of shape (N,)."""
 
@@ -87,9 +96,8 @@ def classify(classifier: Classifier, images: Tensor, batch_size: int = 500) -> P
     ValueError
         If the images are not finite or of another shape.
     """
-    if not torch.isfinite(images).all():
-        raise ValueError("images must be finite; they hold NaN or infinity")
-    weight = classifier.head.weight
+    images, batch_size = as_floating(images, "images"), require_count("batch_size", batch_size)
+    weight = require_classifier(classifier).head.weight
     parts = [classifier(part.to(weight).clamp(-1, 1)).softmax(dim=1) for part in images.split(batch_size)]
     confidence, digit = torch.cat(parts).max(dim=1)
     return Prediction(digit.to(images.device), confidence.to(images.device))
@@ -153,7 +161,17 @@ def train_classifier(
     ValueError
         If there is not one label in 0..9 for each image, or an image is not 1 x 32 x 32.
     """
-    if len(images) != len(labels) or len(images) == 0:
+    images, labels = as_floating(images, "images"), as_tensor(labels, "labels")
+    n_epochs, batch_size = require_count("n_epochs", n_epochs), require_count("batch_size", batch_size)
+    learning_rate, seed = require_number("learning_rate", learning_rate), require_count("seed", seed, 0)
+    require_pixels(images)
+    if images.shape[1:] != (1, 32, 32):
+        raise ValueError(f"images must have shape (N, 1, 32, 32); their shape is {tuple(images.shape)}")
+    if labels.ndim != 1 or labels.is_floating_point():
+        raise ValueError(f"labels must be integers of shape (N,); they are {labels.dtype}, {tuple(labels.shape)}")
+    if not 0 < learning_rate < float("inf"):
+        raise ValueError(f"learning_rate must be positive; it is {learning_rate}")
+    if len(images) != len(labels):
         raise ValueError(f"there must be one label for each image; there are {len(images)} and {len(labels)}")
     if labels.min() < 0 or labels.max() > 9:
         raise ValueError(f"labels must lie in 0..9; they range from {labels.min()} to {labels.max()}")

@@ -18,6 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from diffmath.ddpm._arguments import as_tensor, require_process
 from diffmath.schedule import VarianceSchedule
 
 __all__ = ["gaussian_denoiser", "mixture_denoiser", "points_denoiser"]
@@ -60,14 +61,15 @@ def gaussian_denoiser(
         If the mean is not finite, a variance is negative or not finite, the covariance is not as above, or not exactly
         one of the two is given.
     """
+    require_process(schedule)
     m, v, axes = gaussian_data(mean, variance, covariance)
     if axes is not None:
         return _correlated(schedule, m, v, axes)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        alpha_bar, rest = _coefficients(schedule, x_t, t)
         require_shape(x_t.shape[1:], "mean", m.shape, (), x_t.shape[1:])
         require_shape(x_t.shape[1:], "variance", v.shape, (), x_t.shape[1:])
-        alpha_bar, rest = _coefficients(schedule, x_t, t)
         x = x_t.double()
         noise = rest.sqrt() * (x - alpha_bar.sqrt() * m.to(x.device)) / (alpha_bar * v.to(x.device) + rest)
         return noise.to(x_t.dtype)
@@ -80,10 +82,10 @@ def _correlated(schedule: VarianceSchedule, m: Tensor, v: Tensor, axes: Tensor) 
     independent = gaussian_denoiser(schedule, 0.0, v)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        alpha_bar, _ = _coefficients(schedule, x_t, t)
         d = math.prod(x_t.shape[1:])
         require_shape(x_t.shape[1:], "mean", m.shape, (), x_t.shape[1:])
         require_shape(x_t.shape[1:], "covariance", axes.shape, (d, d))
-        alpha_bar, _ = _coefficients(schedule, x_t, t)
         basis, gap = axes.to(x_t.device), x_t.double() - alpha_bar.sqrt() * m.to(x_t.device)
         noise = independent(gap.reshape(-1, d) @ basis, t) @ basis.T
         return noise.reshape(x_t.shape).to(x_t.dtype)
@@ -134,22 +136,24 @@ def mixture_denoiser(
     ValueError
         If an argument is out of range or their lengths differ.
     """
+    require_process(schedule)
     m = _double(means, "means")
     if m.ndim == 0 or len(m) == 0:
         raise ValueError(f"means must have shape (K, ...) with K >= 1; the shape is {tuple(m.shape)}")
     n = len(m)
-    v = _double(variances, "variances", least=0).broadcast_to(n) if _fits(variances, n) else None
+    v = _double(variances, "variances", least=0)
     w = torch.ones(n, dtype=torch.float64) if weights is None else _double(weights, "weights", least=0)
-    if v is None or w.shape != (n,) or not (w > 0).all():
+    if v.shape not in ((), (n,)) or w.shape != (n,) or not (w > 0).all():
         raise ValueError(
             f"there must be one variance, and one positive weight, for each of the {n} means; the variances have shape "
-            f"{tuple(torch.as_tensor(variances).shape)}, the weights {tuple(w.shape)}, the least is {_least(w)}"
+            f"{tuple(v.shape)}, the weights {tuple(w.shape)}, the least is {_least(w)}"
         )
+    v = v.broadcast_to(n)
     m, log_w = m if m.ndim > 1 else m[:, None], w.log().log_softmax(0)
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        require_shape(x_t.shape[1:], "each mean", m.shape[1:], x_t.shape[1:])
         alpha_bar, rest = (c.reshape(-1, 1) for c in _coefficients(schedule, x_t, t))
+        require_shape(x_t.shape[1:], "each mean", m.shape[1:], x_t.shape[1:])
         x, centres = x_t.double().flatten(1), m.flatten(1).to(x_t.device)
         spread = alpha_bar * v.to(x.device) + rest  # (B, K)
         # |x - a m|^2 from the differences: expanded, the squares would cancel where the data are far from 0.
@@ -190,6 +194,7 @@ def points_denoiser(schedule: VarianceSchedule, points: Tensor, weights: Tensor 
     ValueError
         If an argument is out of range or their lengths differ.
     """
+    require_process(schedule)
     x_i = _double(points, "points")
     if x_i.ndim == 0 or len(x_i) == 0:
         raise ValueError(f"points must have shape (K, ...) with K >= 1; the shape is {tuple(x_i.shape)}")
@@ -205,8 +210,8 @@ def points_denoiser(schedule: VarianceSchedule, points: Tensor, weights: Tensor 
     flat = flat - centre  # seen from their mean, as the squares below would cancel where the data are far from 0
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        require_shape(x_t.shape[1:], "each point", shape, x_t.shape[1:])
         alpha_bar, rest = (c.reshape(-1, 1) for c in _coefficients(schedule, x_t, t))
+        require_shape(x_t.shape[1:], "each point", shape, x_t.shape[1:])
         root, centres = alpha_bar.sqrt(), flat.to(x_t.device)
         x = x_t.double().flatten(1) - root * centre.to(x_t.device)
         # -|x - a x_i|^2 / 2v = a x.x_i / v - a^2 |x_i|^2 / 2v + what no weight depends on: one matrix product, no
@@ -220,6 +225,9 @@ def points_denoiser(schedule: VarianceSchedule, points: Tensor, weights: Tensor 
 
 def _coefficients(schedule: VarianceSchedule, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """alpha_bar_t and 1 - alpha_bar_t for each sample, float64, shaped to multiply x_t."""
+    for name, given in (("x_t", x_t), ("t", t)):
+        if not isinstance(given, Tensor):
+            raise TypeError(f"{name} must be a tensor; it is a {type(given).__name__}")
     if not x_t.is_floating_point():
         raise TypeError(f"x_t must be a floating tensor; its dtype is {x_t.dtype}")
     if t.shape != x_t.shape[:1]:
@@ -243,7 +251,8 @@ def _eigenbasis(covariance: Tensor) -> tuple[Tensor, Tensor]:
     c = _double(covariance, "covariance")
     if c.ndim != 2 or c.shape[0] != c.shape[1] or len(c) == 0:
         raise ValueError(f"covariance must have shape (d, d); its shape is {tuple(c.shape)}")
-    dtype = covariance.dtype if torch.is_floating_point(covariance) else torch.float64
+    given = as_tensor(covariance, "covariance").dtype
+    dtype = given if given.is_floating_point else torch.float64
     rounding = 4 * len(c) * torch.finfo(dtype).eps
     if (gap := (c - c.T).abs().max()) > rounding * c.abs().max():
         raise ValueError(f"covariance must be symmetric; it differs from its transpose by {gap:.3g}")
@@ -253,12 +262,8 @@ def _eigenbasis(covariance: Tensor) -> tuple[Tensor, Tensor]:
     return v.clamp(min=0), axes
 
 
-def _fits(values: float | Tensor, n: int) -> bool:
-    return torch.as_tensor(values).shape in ((), (n,))
-
-
 def _double(values: float | Tensor, name: str, least: float = -float("inf")) -> Tensor:
-    tensor = values if isinstance(values, Tensor) else torch.as_tensor(values, dtype=torch.float64)
+    tensor = as_tensor(values, name)
     if tensor.is_complex():
         raise TypeError(f"{name} must be real; its dtype is {tensor.dtype}")
     tensor = tensor.detach().to(torch.float64, copy=True)  # the caller's may change

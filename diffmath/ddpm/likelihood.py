@@ -42,7 +42,16 @@ from scipy.special import hyp2f1
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from diffmath._arguments import require_count
+from diffmath._arguments import require_count, require_number, require_pixels
+from diffmath.ddpm._arguments import (
+    Seed,
+    as_floating,
+    as_generator,
+    as_tensor,
+    check_prediction,
+    require_model,
+    require_process,
+)
 from diffmath.ddpm.sampling import Denoiser
 from diffmath.schedule import Times, VarianceSchedule
 
@@ -113,7 +122,9 @@ def bound_weight(schedule: VarianceSchedule, t: Times) -> Times:
     TypeError
         If a time is not an integer.
     """
+    require_process(schedule)
     alpha, variance = schedule.transition(t)
+    t = t if isinstance(t, (int, Tensor)) else np.asarray(t)
     if (torch.as_tensor(t) < 2).any():
         raise ValueError(f"t must lie in 2..{schedule.n_steps}: there is no noise before t = 1; it is {t}")
     _, variance_before = schedule.transition(t - 1, 0 * t)
@@ -139,7 +150,7 @@ def gaussian_decoder(x_0: Tensor, mean: Tensor, variance: float) -> Tensor:
     ValueError
         If the shapes differ, or the variance is not positive.
     """
-    _require_fit(x_0, mean, variance)
+    x_0, mean, variance = _fitting(x_0, mean, variance)
     log_density: Tensor = -0.5 * ((x_0 - mean).square() / variance + math.log(2 * math.pi * variance))
     return log_density.flatten(1).sum(1)
 
@@ -168,7 +179,7 @@ def pixel_decoder(x_0: Tensor, mean: Tensor, variance: float) -> Tensor:
         If pixels are none of these values, to a thousandth of their distance, the shapes differ, or the variance is
         not positive.
     """
-    _require_fit(x_0, mean, variance)
+    x_0, mean, variance = _fitting(x_0, mean, variance)
     level = (x_0.double() + 1) * (LEVELS / 2)
     off = (level - level.round().clamp(0, LEVELS)).abs().max()
     if off > 1e-3:
@@ -195,7 +206,7 @@ def variational_bound(
     decoder: Decoder = gaussian_decoder,
     n_times: int | None = None,
     n_repeats: int = 1,
-    generator: torch.Generator | None = None,
+    generator: Seed | None = None,
     batch_size: int = 100,
     progress: bool = False,
 ) -> VariationalBound:
@@ -227,8 +238,8 @@ def variational_bound(
         K, the number of strata; all T - 1 times unless given.
     n_repeats : int
         Draws of noise and times for each image and stratum.
-    generator : torch.Generator, optional
-        The source of noise and times; a fresh, randomly seeded one on the CPU unless given.
+    generator : torch.Generator or int, optional
+        The source of noise and times, or its seed. Defaults to a new, randomly seeded generator on the CPU.
     batch_size : int
         The most images that the model sees at once.
     progress : bool
@@ -246,28 +257,18 @@ def variational_bound(
     TypeError
         If the images are no floating tensor, a count is no integer, or the model returns no tensor.
     """
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        raise TypeError(f"images must be a floating tensor; it is {getattr(images, 'dtype', type(images).__name__)}")
-    if images.ndim < 2 or len(images) < 2 or images.numel() == 0:
-        raise ValueError(f"images must have shape (N, ...) with N >= 2; the shape is {tuple(images.shape)}")
-    if not torch.isfinite(images).all():
-        raise ValueError("images must be finite; they hold NaN or infinity")
-    require_count("batch_size", batch_size)
-    require_count("n_repeats", n_repeats)
+    require_model(model)
+    require_process(schedule)
+    images = as_floating(images, "images", least=2, ndim=2)
+    require_pixels(images)
+    batch_size, n_repeats = require_count("batch_size", batch_size), require_count("n_repeats", n_repeats)
+    generator = as_generator(generator)
     first, last = _strata(schedule.n_steps, n_times)
-    if generator is None:
-        generator = torch.Generator()
-        generator.seed()
     weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     place, dtype = (images.device, images.dtype) if weight is None else (weight.device, weight.dtype)
 
     def predict(x_t: Tensor, t: Tensor) -> Tensor:
-        eps = model(x_t.to(place, dtype), t.to(place))
-        if not isinstance(eps, Tensor):
-            raise TypeError(f"the model must return a tensor; it gave {type(eps).__name__}")
-        if eps.shape != x_t.shape:
-            raise ValueError(f"the model must return the shape {tuple(x_t.shape)}; it gave {tuple(eps.shape)}")
-        return eps.to(x_t)
+        return check_prediction(model(x_t.to(place, dtype), t.to(place)), x_t).to(x_t)
 
     def nats(x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         x_t = schedule.add_noise(x_0, eps, t)
@@ -322,11 +323,14 @@ def _strata(n_steps: int, n_times: int | None) -> tuple[npt.NDArray[np.int64], n
     return np.array(edges[:-1], dtype=np.int64) + 1, np.array(edges[1:], dtype=np.int64)
 
 
-def _require_fit(x_0: Tensor, mean: Tensor, variance: float) -> None:
+def _fitting(x_0: Tensor, mean: Tensor, variance: float) -> tuple[Tensor, Tensor, float]:
+    """A decoder's arguments, checked."""
+    x_0, mean, variance = as_tensor(x_0, "x_0"), as_tensor(mean, "mean"), require_number("variance", variance)
     if x_0.shape != mean.shape:
         raise ValueError(f"x_0 and mean must have one shape; they have {tuple(x_0.shape)} and {tuple(mean.shape)}")
     if not 0 < variance < math.inf:
         raise ValueError(f"variance must be positive and finite; it is {variance}")
+    return x_0, mean, variance
 
 
 def _estimate(values: Tensor) -> MeanAndError:

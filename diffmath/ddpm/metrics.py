@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffmath._arguments import require_count
-from diffmath.ddpm.classifier import Classifier, load_classifier
+from diffmath._arguments import as_rng, real_array, require_count, require_pixels, require_unmasked
+from diffmath.ddpm._arguments import as_floating
+from diffmath.ddpm.classifier import Classifier, load_classifier, require_classifier
 
 __all__ = [
     "Background",
@@ -213,9 +214,9 @@ def features(
     ValueError, TypeError
         If the images are not finite floating tensors of that shape, or none.
     """
-    images = _checked(images, "images")
-    require_count("batch_size", batch_size)
-    classifier = load_classifier() if classifier is None else classifier
+    images = _clipped(images, "images")
+    batch_size = require_count("batch_size", batch_size)
+    classifier = load_classifier() if classifier is None else require_classifier(classifier)
     weight = classifier.head.weight
     values: list[Tensor] = []
     digits: list[Tensor] = []
@@ -261,16 +262,20 @@ def frechet_distance(mean_1: npt.ArrayLike, cov_1: npt.ArrayLike, mean_2: npt.Ar
     >>> frechet_distance([0.0], [[1.0]], [3.0], [[4.0]])  # (0 - 3)^2 + (1 - 2)^2
     10.0
     """
-    m_1, c_1, m_2, c_2 = (np.asarray(a, dtype=np.float64) for a in (mean_1, cov_1, mean_2, cov_2))
+    m_1, c_1, m_2, c_2 = (
+        real_array(a, "means and covariances").astype(np.float64) for a in (mean_1, cov_1, mean_2, cov_2)
+    )
     d = m_1.size
     if not (m_1.shape == m_2.shape == (d,) and c_1.shape == c_2.shape == (d, d)):
         shapes = ", ".join(str(a.shape) for a in (m_1, c_1, m_2, c_2))
         raise ValueError(f"means and covariances must have shapes (d,), (d, d), (d,), (d, d); they have {shapes}")
     if not all(np.isfinite(a).all() for a in (m_1, c_1, m_2, c_2)):
         raise ValueError("means and covariances must be finite; they hold NaN or infinity")
+    # More than float32's roundings in the covariances, and float64's in the squares that they are differences of.
+    rounding = 1e-5 * (np.trace(c_1) + np.trace(c_2)) + 1e-12 * max((m_1**2).sum(), (m_2**2).sum())
     for c in (c_1, c_2):
         asymmetry, least = np.abs(c - c.T).max(initial=0.0), np.linalg.eigvalsh(c).min(initial=0.0)
-        if max(asymmetry, -least) > 1e-5 * np.abs(np.diag(c)).sum():  # more than float32's roundings
+        if max(asymmetry, -least) > rounding:
             raise ValueError(
                 f"covariances must be symmetric and positive semidefinite; one is asymmetric by {asymmetry:.3g}, and "
                 f"its least eigenvalue is {least:.3g}"
@@ -278,7 +283,9 @@ def frechet_distance(mean_1: npt.ArrayLike, cov_1: npt.ArrayLike, mean_2: npt.Ar
     eigenvalues, axes = np.linalg.eigh(c_1)
     root = axes * np.sqrt(eigenvalues.clip(min=0))  # C_1 = root root^T; C_1^{1/2} is this but for a rotation
     overlap = np.sqrt(np.linalg.eigvalsh(root.T @ c_2 @ root).clip(min=0)).sum()
-    return float(((m_1 - m_2) ** 2).sum() + np.trace(c_1) + np.trace(c_2) - 2 * overlap)
+    # The traces of what is a covariance by its eigenvalues: else roundings could make the distance negative.
+    traces = eigenvalues.clip(min=0).sum() + np.linalg.eigvalsh(c_2).clip(min=0).sum()
+    return max(0.0, float(((m_1 - m_2) ** 2).sum() + traces - 2 * overlap))
 
 
 def frechet_extrapolated(
@@ -319,8 +326,7 @@ def frechet_extrapolated(
         If the shapes do not fit, there are too few points, or something is not finite.
     """
     x, y = _points(samples, reference, LEAST)
-    require_count("n_repeats", n_repeats)
-    rng = np.random.default_rng(rng)
+    n_repeats, rng = require_count("n_repeats", n_repeats), as_rng(rng)
     moments = [_moments(z - y.mean(0), rng) for z in (x, y)]  # seen from their mean, as squares would cancel
     deals = [[np.array_split(rng.permutation(GROUPS), k) for _ in range(n_repeats)] for k in range(1, 6)]
     known: dict[frozenset[int], float] = {}
@@ -394,7 +400,7 @@ def energy_distance(images: Tensor, reference: Tensor) -> Estimate:
     ValueError, TypeError
         If these are not finite floating tensors of that shape, or too few.
     """
-    x, y = (_checked(z, n, 2).double().flatten(1) for z, n in ((images, "images"), (reference, "reference")))
+    x, y = (_clipped(z, n, 2).double().flatten(1) for z, n in ((images, "images"), (reference, "reference")))
     return _discrepancy(x, y, lambda a, b: -torch.cdist(a, b))
 
 
@@ -434,8 +440,7 @@ def precision_recall_density_coverage(
     x, y = _points(samples, reference, LEAST)
     share = min(0.5, HALF / min(len(x), len(y)))
     n, m = (int(share * len(z)) for z in (x, y))
-    require_count("k", k, most=min(n, m) - 1)
-    rng = np.random.default_rng(rng)
+    k, rng = require_count("k", k, most=min(n, m) - 1), as_rng(rng)
     variances = []
     for _ in range(10):
         i, j = (rng.permutation(len(z)) for z in (x, y))
@@ -491,7 +496,7 @@ def confidence(confidences: npt.ArrayLike) -> Confidence:
     ValueError
         If they are too few, or not in [0, 1].
     """
-    p = np.asarray(confidences, dtype=np.float64)
+    p = real_array(confidences, "confidences").astype(np.float64)
     if p.ndim != 1 or len(p) < 2 or not ((p >= 0) & (p <= 1)).all():
         came = f", from {p.min():.3g} to {p.max():.3g}" if p.size else ""
         raise ValueError(f"confidences must be at least 2 numbers in [0, 1]; they have shape {p.shape}{came}")
@@ -517,7 +522,7 @@ def background(images: Tensor) -> Background:
     ValueError, TypeError
         If the images are not finite floating tensors of that shape, or too few.
     """
-    x = _checked(images, "images", 2)
+    x = _clipped(images, "images", 2)
     frame = torch.ones(x.shape[-2:], dtype=torch.bool)
     frame[FRAME:-FRAME, FRAME:-FRAME] = False
     pixels = x[:, 0, frame].double().numpy()
@@ -561,7 +566,7 @@ def memorisation(images: Tensor, training: Tensor, *, rng: Seed = 0, progress: b
     from scipy.stats import binomtest, bootstrap  # takes as long to import as torch
     from sklearn.neighbors import NearestNeighbors
 
-    x, y = (_checked(z, name, 2).flatten(1) for z, name in ((images, "images"), (training, "training")))
+    x, y = (_clipped(z, name, 2).flatten(1) for z, name in ((images, "images"), (training, "training")))
     found = []
     # Found by squares that cancel, in part; the distances of four candidates are exact.
     search = NearestNeighbors(n_neighbors=min(4, len(y)), algorithm="brute").fit(y.float().numpy())
@@ -574,7 +579,7 @@ def memorisation(images: Tensor, training: Tensor, *, rng: Seed = 0, progress: b
             bar.update(len(part))
     indices, nearest = torch.cat([i for i, _ in found]).numpy(), torch.cat([d for _, d in found]).numpy()
     ratios = np.divide(nearest[:, 0], nearest[:, 1], out=np.zeros(len(nearest)), where=nearest[:, 1] > 0)
-    drawn: dict[str, Any] = {"n_resamples": 1000, "batch": max(1, ENTRIES // len(x)), "rng": np.random.default_rng(rng)}
+    drawn: dict[str, Any] = {"n_resamples": 1000, "batch": max(1, ENTRIES // len(x)), "rng": as_rng(rng)}
     sampled = bootstrap((ratios,), np.median, method="percentile", **drawn)
     median = Interval(float(np.median(ratios)), *map(float, sampled.confidence_interval))
     copies = int((ratios < 1 / 3).sum())
@@ -620,10 +625,11 @@ def evaluate(
     ValueError, TypeError
         If these are not finite floating tensors of that shape, or too few, or plainly on another scale than [-1, 1].
     """
-    for name, given, least in (("images", images, LEAST), ("reference", reference, LEAST), ("training", training, 2)):
-        _checked(given, name, least)
-        _require_scale(given, name)
-    rng = np.random.default_rng(rng)
+    images, reference = _checked(images, "images", LEAST), _checked(reference, "reference", LEAST)
+    training = _checked(training, "training", 2)
+    for name, given in (("images", images), ("reference", reference), ("training", training)):
+        require_pixels(given, name, dark=0.05)
+    rng = as_rng(rng)
     classifier = load_classifier() if classifier is None else classifier
     seen, real = (features(z, classifier, progress=progress) for z in (images, reference))
     unit = math.sqrt((real.values**2).mean())
@@ -745,31 +751,26 @@ def _text(number: Estimate | Extrapolation | Interval) -> str:
     return f"{texts[0]} ± {texts[1]}" if len(texts) == 2 else f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 
+def _clipped(images: Tensor, name: str, least: int = 1) -> Tensor:
+    """Checked images, clipped to [-1, 1] as a picture of them would be."""
+    return _checked(images, name, least).clamp(-1, 1)
+
+
 def _checked(images: Tensor, name: str, least: int = 1) -> Tensor:
-    """Images, clipped to [-1, 1], on the CPU, wherever they were."""
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        raise TypeError(f"{name} must be a floating tensor; it is {getattr(images, 'dtype', type(images).__name__)}")
+    """Images on the CPU, wherever they were."""
+    images = as_floating(images, name)
     if images.shape[1:] != (1, 32, 32) or len(images) < least:
         raise ValueError(
             f"{name} must have shape (N, 1, 32, 32) with N at least {least}; the shape is {tuple(images.shape)}"
         )
-    if not torch.isfinite(images).all():
-        raise ValueError(f"{name} must be finite; they hold NaN or infinity")
-    return images.detach().cpu().clamp(-1, 1)
-
-
-def _require_scale(images: Tensor, name: str) -> None:
-    """Digits in [0, 1] or 0..255 would be judged without a word; bad samples are to be judged, and noise."""
-    outside, dark = (float(share.float().mean()) for share in (images.abs() > 1.5, images < -0.5))
-    if dark < 0.05 or outside > 0.5:
-        raise ValueError(
-            f"{name} must have pixels in [-1, 1], black being -1; they range from {images.min():.3g} to "
-            f"{images.max():.3g}, {dark:.0%} of them are below -0.5, and {outside:.0%} outside by more than 0.5"
-        )
+    return images.detach().cpu()
 
 
 def _points(samples: npt.ArrayLike, reference: npt.ArrayLike, least: int) -> tuple[Array, Array]:
-    x, y = (np.ascontiguousarray(z, dtype=np.float64) for z in (samples, reference))
+    x, y = (
+        np.ascontiguousarray(real_array(z, name), dtype=np.float64)
+        for z, name in ((samples, "samples"), (reference, "reference"))
+    )
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < least:
         raise ValueError(
             f"samples and reference must have shapes (N, d) and (M, d) with N and M at least {least}; the shapes are "
@@ -781,6 +782,7 @@ def _points(samples: npt.ArrayLike, reference: npt.ArrayLike, least: int) -> tup
 
 
 def _digits(values: npt.ArrayLike, name: str) -> npt.NDArray[np.int64]:
+    require_unmasked(values, name)
     digits = np.asarray(values)
     if digits.ndim != 1 or len(digits) == 0 or digits.dtype.kind not in "iu":
         raise ValueError(f"{name} must be integers of shape (N,); they are {digits.dtype} of shape {digits.shape}")
@@ -852,7 +854,9 @@ def _kernel_means(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tenso
 def _neighbour_shares(samples: Array, reference: Array, k: int) -> Array:
     """Precision, recall, density and coverage."""
     fake, real = torch.from_numpy(samples), torch.from_numpy(reference)
-    fake_radius, real_radius = _radii(samples, k), _radii(reference, k)
+    # Of equal points the distances by matrix products are no zeros: roots of roundings. Ties count as neighbours.
+    tie = 1e-7 * float(torch.cat([fake, real]).norm(dim=1).max())
+    fake_radius, real_radius = _radii(samples, k) + tie, _radii(reference, k) + tie
     precise = torch.zeros(len(fake), dtype=torch.bool)
     pairs = covered = recalled = 0
     step = max(1, ENTRIES // len(fake))

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from diffmath._arguments import require_count
+from diffmath._arguments import require_count, require_counts, require_number
+from diffmath.ddpm._arguments import Seed, as_floating, as_generator, check_prediction, require_model, require_process
 from diffmath.ddpm._environment import autocast_dtype, choose_device
 from diffmath.ddpm._processes import Processes
 from diffmath.ddpm.samplers import SAMPLERS, Walk
@@ -32,7 +33,7 @@ def sample(
     n_samples: int = ...,
     n_steps: int | None = ...,
     method: str = ...,
-    generator: torch.Generator | None = ...,
+    generator: Seed | None = ...,
     trajectory: None = ...,
     *,
     times: Sequence[int] | None = ...,
@@ -54,7 +55,7 @@ def sample(
     n_samples: int = ...,
     n_steps: int | None = ...,
     method: str = ...,
-    generator: torch.Generator | None = ...,
+    generator: Seed | None = ...,
     *,
     trajectory: Sequence[int],
     times: Sequence[int] | None = ...,
@@ -76,7 +77,7 @@ def sample(
     n_samples: int = 9,
     n_steps: int | None = None,
     method: str = "ancestral",
-    generator: torch.Generator | None = None,
+    generator: Seed | None = None,
     trajectory: Sequence[int] | None = None,
     *,
     times: Sequence[int] | None = None,
@@ -101,8 +102,8 @@ def sample(
         for the next call.
     schedule : VarianceSchedule
     x_T : Tensor, shape (N, ...), floating, optional
-        The noise to start from, of any shape and dtype; standard Gaussian noise, float32, of the model's
-        ``image_shape`` (1 x 32 x 32 if it has none) unless given. It is not changed.
+        The noise to start from, of the model's ``image_shape`` if it has one, else of any shape. It is not changed.
+        Defaults to standard Gaussian noise, float32, of that shape, or of 1 x 32 x 32.
     n_samples : int
         N, where ``x_T`` is not given.
     n_steps : int, optional
@@ -112,10 +113,10 @@ def sample(
         (but for "ddim" with ``eta > 0``) and solve the probability-flow ODE, to order 1, 2 and 2 away from t = 0, where
         with linear betas the last step leaves an error of first order. "heun" evaluates the model 2 n - 1 times in n
         steps, the others n times.
-    generator : torch.Generator, optional
-        The source of all noise; noise is drawn on its device for all N samples at once, so that neither the batch
-        size nor the model's device changes it. A fresh, randomly seeded generator on the device that computes unless
-        given.
+    generator : torch.Generator or int, optional
+        The source of all noise, or the seed of a new one on the compute device; it draws the noise of all N samples at
+        once, on its own device, so that neither the batch size nor the model's device changes it. Defaults to a new,
+        randomly seeded generator on the compute device.
     trajectory : sequence of int, optional
         Times, among those of the steps (T and 0 included), at which to return the states too.
     times : sequence of int, optional
@@ -148,37 +149,40 @@ def sample(
     Raises
     ------
     ValueError
-        If x_T is not finite, or not given though the times start below T, a count, a time or eta is out of range, both
-        ``n_steps`` and ``times`` are given, the method is unknown, the schedule leaves less of the image than x's
-        precision can show (sqrt(alpha_t|s) of a step below 100 units in the last place of 1), or the model returns
-        another shape, NaN or infinity.
+        If x_T is of another shape than the model's images, or not given though the times start below T, or the schedule
+        leaves less of the image than x's precision can show (sqrt(alpha_t|s) of a step below 100 units in the last
+        place of 1), or the model returns another shape, NaN or infinity.
     TypeError
-        If x_T is not a floating tensor, a count or time is no integer, or the model returns no tensor.
+        If the model returns no floating tensor.
     """
+    require_model(model)
+    require_process(schedule)
     if method not in SAMPLERS:
         raise ValueError(f"method must be one of {', '.join(map(repr, SAMPLERS))}; it is {method!r}")
+    eta = require_number("eta", eta)
     if not 0 <= eta <= 1 or (eta and method != "ddim"):
         raise ValueError(f'eta must lie in [0, 1], and be 0 but for "ddim"; it is {eta} for {method!r}')
-    for name, count in (("batch_size", batch_size), ("n_samples", n_samples)):
-        require_count(name, count)
+    batch_size, n_samples = require_count("batch_size", batch_size), require_count("n_samples", n_samples)
     path = _path(schedule, n_steps, times)
     if x_T is None and path[0] < schedule.n_steps:
         raise ValueError(
             f"N(0, I) is the law of x_T at T = {schedule.n_steps}, and the times start at {path[0]}: give x_T, as "
             f"matched_start(..., t={path[0]}) draws it, or start at T"
         )
-    wanted = [] if trajectory is None else [require_count("each time of trajectory", t, least=0) for t in trajectory]
+    wanted = [] if trajectory is None else require_counts("trajectory", trajectory, 0)
     if unknown := [t for t in wanted if t not in path]:
         nearest = [path[int(np.abs(np.subtract(path, t)).argmin())] for t in unknown]
         raise ValueError(f"trajectory must lie on the sampler's times; {unknown} do not, {nearest} are the nearest")
 
+    if x_T is not None:
+        x_T = as_floating(x_T, "x_T")
     weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     if device is None:
-        device = weight.device if weight is not None else x_T.device if isinstance(x_T, Tensor) else "cpu"
+        device = weight.device if weight is not None else x_T.device if x_T is not None else "cpu"
     place = choose_device(device)
     processes = Processes(distributed)
-    generator = generator or _fresh_generator(processes, place)
-    x, dtype = _start(x_T, n_samples, getattr(model, "image_shape", DEFAULT_SHAPE), generator, place)
+    generator = _fresh_generator(processes, place) if generator is None else as_generator(generator, place)
+    x, dtype = _start(x_T, n_samples, getattr(model, "image_shape", None), generator, place)
     _require_digits(schedule, path, method, x.dtype)
     network = _compiled(model, place) if compile else model
     precision = autocast_dtype(place) if autocast else None
@@ -200,11 +204,7 @@ def sample(
             return
         for part, result in zip(x.split(batch_size), out.split(batch_size), strict=True):
             eps = network(fed[: len(part)].copy_(part), at[: len(part)].fill_(t))
-            if not isinstance(eps, Tensor):
-                raise TypeError(f"the model must return a tensor; it gave {type(eps).__name__}")
-            if eps.shape != part.shape:
-                raise ValueError(f"the model must return the shape {tuple(part.shape)}; it gave {tuple(eps.shape)}")
-            result.copy_(eps)
+            result.copy_(check_prediction(eps, part, finite=t == path[0]))
             bar.update(len(part))
 
     states = {path[0]: x.clone()}
@@ -233,7 +233,7 @@ def _path(schedule: VarianceSchedule, n_steps: int | None, times: Sequence[int] 
         return [int(t) for t in schedule.subsequence(n_steps)[::-1]]
     if n_steps is not None:
         raise ValueError("give n_steps or times, not both")
-    path = sorted({require_count("each of times", t, 0, schedule.n_steps) for t in times} | {0}, reverse=True)
+    path = sorted({*require_counts("times", times, 0, schedule.n_steps), 0}, reverse=True)
     if len(path) < 2:
         raise ValueError(f"times must be one at least in 1..{schedule.n_steps}; they are {list(times)}")
     return path
@@ -254,18 +254,21 @@ def _require_digits(schedule: VarianceSchedule, path: list[int], method: str, dt
 
 
 def _start(
-    x_T: Tensor | None, n_samples: int, shape: tuple[int, ...], generator: torch.Generator, device: torch.device
+    x_T: Tensor | None,
+    n_samples: int,
+    shape: tuple[int, ...] | None,
+    generator: torch.Generator,
+    device: torch.device,
 ) -> tuple[Tensor, torch.dtype]:
     """The state at time T, in at least float32, and the dtype to return."""
     if x_T is None:
-        noise = torch.randn((n_samples, *shape), generator=generator, device=generator.device)
+        noise = torch.randn((n_samples, *(shape or DEFAULT_SHAPE)), generator=generator, device=generator.device)
         return noise.to(device), noise.dtype
-    if not isinstance(x_T, Tensor) or not x_T.is_floating_point():
-        raise TypeError(f"x_T must be a floating tensor; it is {getattr(x_T, 'dtype', type(x_T).__name__)}")
-    if x_T.ndim == 0 or len(x_T) == 0:
-        raise ValueError(f"x_T must have shape (N, ...) with N >= 1; its shape is {tuple(x_T.shape)}")
-    if not torch.isfinite(x_T).all():
-        raise ValueError("x_T must be finite; it holds NaN or infinity")
+    if shape is not None and x_T.shape[1:] != tuple(shape):
+        raise ValueError(
+            f"x_T must have shape (N, {', '.join(map(str, shape))}), that of the images which the model was trained "
+            f"for; its shape is {tuple(x_T.shape)}. A function (x, t) -> model(x, t) has no such shape."
+        )
     return x_T.to(device, torch.promote_types(x_T.dtype, torch.float32)), x_T.dtype
 
 

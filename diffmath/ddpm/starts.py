@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffmath._arguments import require_count
+from diffmath._arguments import require_count, require_pixels
+from diffmath.ddpm._arguments import Seed, as_floating, as_generator, require_process
 from diffmath.ddpm.denoisers import gaussian_data, require_shape
 from diffmath.schedule import VarianceSchedule
 
@@ -31,13 +32,8 @@ def moments(data: Tensor) -> tuple[Tensor, Tensor]:
     ValueError, TypeError
         If the data are no finite floating tensor of that shape.
     """
-    if not isinstance(data, Tensor) or not data.is_floating_point():
-        raise TypeError(f"data must be a floating tensor; it is {getattr(data, 'dtype', type(data).__name__)}")
-    if data.ndim == 0 or len(data) < 2:
-        raise ValueError(f"data must have shape (N, ...) with N >= 2; its shape is {tuple(data.shape)}")
-    if not torch.isfinite(data).all():
-        raise ValueError("data must be finite; it holds NaN or infinity")
-    x = data.double()
+    x = as_floating(data, "data", least=2).double()
+    require_pixels(x, "data")
     flat = x.reshape(len(x), -1)
     return x.mean(0), torch.cov(flat.T).reshape(flat.shape[1], flat.shape[1])
 
@@ -50,7 +46,7 @@ def matched_start(
     *,
     covariance: Tensor | None = None,
     t: int | None = None,
-    generator: torch.Generator | None = None,
+    generator: Seed | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     r"""Draw the x_T of `sample` from :math:`N(\sqrt{\bar\alpha_T}\, m,\ \bar\alpha_T C + (1 - \bar\alpha_T) I)`.
@@ -77,8 +73,9 @@ def matched_start(
         positive semidefinite up to roundings, as for `gaussian_denoiser`. It is diagonalised: some 0.3 s for d = 1024.
     t : int, optional
         A time to start at in place of T, 1..T.
-    generator : torch.Generator, optional
-        The source of z, which is drawn on its device; a fresh, randomly seeded one on the CPU unless given.
+    generator : torch.Generator or int, optional
+        The source of z, which is drawn on its device, or its seed. Defaults to a new, randomly seeded generator on the
+        CPU.
     dtype : torch.dtype
         Of z and the result; inside it computes in float64.
 
@@ -95,10 +92,11 @@ def matched_start(
     TypeError
         If ``n_samples`` or ``t`` is no integer, or the dtype is not floating.
     """
+    require_process(schedule)
     n = require_count("n_samples", n_samples)
     t = schedule.n_steps if t is None else require_count("t", t, most=schedule.n_steps)
-    if not dtype.is_floating_point:
-        raise TypeError(f"dtype must be floating; it is {dtype}")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(f"dtype must be floating, as torch.float32 is; it is {dtype}")
     m, v, axes = gaussian_data(mean, variance, covariance)
     shape = m.shape or v.shape
     if axes is None:
@@ -107,9 +105,7 @@ def matched_start(
         require_shape(shape, "covariance", axes.shape, (shape.numel(), shape.numel()))
     alpha_bar, rest = schedule.transition(t, 0)
 
-    if generator is None:
-        generator = torch.Generator()
-        generator.seed()
+    generator = as_generator(generator)
     z = torch.randn((n, *shape), generator=generator, device=generator.device, dtype=dtype)
     scale = (alpha_bar * v.to(z.device) + rest).sqrt()
     if axes is None:

@@ -352,7 +352,7 @@ def test_a_network():
     network = UNet(width=32, image_size=8)
     seen = []
     network.register_forward_pre_hook(lambda _, args: seen.append(args))
-    x = torch.rand((3, 1, 8, 8), generator=seeded(), dtype=torch.float64)
+    x = 2 * torch.rand((3, 1, 8, 8), generator=seeded(), dtype=torch.float64) - 1
     bound = variational_bound(network, SHORT, x, n_times=2, batch_size=2, generator=seeded())
     assert {args[0].dtype for args in seen} == {torch.float32}
     assert [len(args[1]) for args in seen] == [2, 1] * 3
@@ -373,7 +373,7 @@ def test_small_alpha_bar():
 
 def test_bad_arguments():
     x, model = torch.zeros((3, 2)), gaussian_denoiser(SHORT, 0.0, 1.0)
-    for bad in (np.zeros((3, 2)), x.long()):
+    for bad in (np.zeros((3, 2), np.int64), x.long()):
         with pytest.raises(TypeError, match="images must be a floating tensor"):
             variational_bound(model, SHORT, bad)
     for bad in (x[:1], x[0], x[:, :0]):

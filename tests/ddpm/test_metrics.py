@@ -526,7 +526,7 @@ NAN = torch.full_like(X, math.nan)
     ("call", "error", "said"),
     [
         (lambda: metrics.features(X[:, 0]), ValueError, r"\(N, 1, 32, 32\) with N at least 1.*\(120, 32, 32\)"),
-        (lambda: metrics.features(X[:0]), ValueError, "at least 1.*shape is .0, 1, 32, 32"),
+        (lambda: metrics.features(X[:0]), ValueError, "N >= 1.*shape is .0, 1, 32, 32"),
         (lambda: metrics.features(NAN), ValueError, "images must be finite"),
         (lambda: metrics.features(X.int()), TypeError, "floating tensor; it is torch.int32"),
         (lambda: metrics.features(X.numpy()), TypeError, "floating tensor; it is float32"),
