@@ -19,9 +19,15 @@ matplotlib is loaded before it is needed.
 from __future__ import annotations
 
 import importlib
+import os
 from types import ModuleType
 
 __version__ = "0.1.0"
+
+# Threads that wait give the processor away. Spinning instead, the default of OpenMP libraries, makes small networks
+# several times slower as soon as anything else runs. The libraries read it when torch is loaded, so it has no effect
+# after that; whoever sets OMP_WAIT_POLICY beforehand decides.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _ROOMS = ("data", "ddpm", "domains", "gaussian", "pde", "schedule", "verification")
 __all__ = ["__version__", *_ROOMS]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
@@ -27,9 +26,6 @@ for command in (train, sample, flow, verify, evaluate):
 
 def main() -> None:
     """Run a command; what the API raises for bad input becomes one line and exit status 1."""
-    # Threads that wait give the processor away. Spinning instead, the default of some OpenMP libraries, makes small
-    # networks several times slower as soon as anything else runs. It must be said before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(prog_name="python -m diffmath")
     except (ValueError, TypeError, OSError, RuntimeError, OverflowError, ImportError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,10 @@ class Start(StrEnum):
 
 
 def is_first() -> bool:
-    """Whether this is the one of torchrun's processes that writes."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether this is the process that writes files and messages."""
+    from diffmath.ddpm._processes import launched
+
+    return launched()[0] == 0
 
 
 def start_of(start: Start, trained: Any, n_samples: int, generator: Any) -> Any:

@@ -60,6 +60,9 @@ def train(
     device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile (minutes of warm-up).")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the directory.")] = False,
+    change_settings: Annotated[
+        bool, typer.Option("--change-settings", help="With --resume: permit another learning rate, warm-up or seed.")
+    ] = False,
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")] = 3.0,
     sample_minutes: Annotated[
         Optional[float], typer.Option(min=0, help="Minutes between sheets of samples; none unless given.")
@@ -111,6 +114,7 @@ def train(
                 device=place,
                 directory=out,
                 resume=resume,
+                change_settings=change_settings,
                 checkpoint_minutes=checkpoint_minutes,
                 sample_minutes=sample_minutes,
                 tensorboard=tensorboard,

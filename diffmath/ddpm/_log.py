@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,10 @@ class NoiseLevels:
 
 
 class Log:
-    """The log of a run in a directory, begun, or gone on with after some step.
+    """The log of a run in a directory: a new one, or the continuation of an existing one.
+
+    What cannot be continued is kept under another name, ``log-1.csv`` and ``tensorboard-1``: the log of a run whose
+    checkpoint is gone, and one that was edited since and no longer agrees with the checkpoint. The latter is warned of.
 
     Parameters
     ----------
@@ -53,8 +58,9 @@ class Log:
     levels : list of str
         Names of the noise levels' bins.
     step : int
-        Entries beyond it are dropped: they will be made again. At 0, the log of a run whose checkpoint is gone is kept
-        as ``log-1.csv``, and TensorBoard's events as ``tensorboard-1``.
+        The step to continue from. Entries beyond it are dropped: they will be written again.
+    losses : list of (int, float)
+        The steps and losses of the entries up to there, as the checkpoint has them.
     tensorboard : bool
         Whether to write TensorBoard's events too.
     go_on : bool
@@ -63,40 +69,79 @@ class Log:
     Raises
     ------
     FileExistsError
-        If there is one and must not, or it is no log of such a run.
+        If there is a log that must not be there, or a foreign file of that name and no checkpoint.
     ModuleNotFoundError
         If TensorBoard is wanted and not installed.
     """
 
     NAME, SHEETS, EVENTS = "log.csv", "samples-*", "tensorboard"
 
-    def __init__(self, directory: Path, levels: list[str], step: int, tensorboard: bool, go_on: bool) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        levels: list[str],
+        step: int,
+        losses: list[tuple[int, float]],
+        tensorboard: bool,
+        go_on: bool,
+    ) -> None:
         self.directory, self.path = directory, directory / self.NAME
         writer = _events() if tensorboard else None  # known to be there before any file is touched
         self.columns = ["step", "images", "epoch", "loss", "learning_rate", "gradient_norm", "images_per_second"]
         self.columns += [f"loss_t{name}" for name in levels]
-        rows: list[list[str]] = []
-        if self.path.exists():
-            with open(self.path, newline="") as file:
-                header, *rows = list(csv.reader(file)) or [[]]
-            if header != self.columns:
+        rows = self._rows() if self.path.exists() else []
+        if step == 0:
+            if rows is None:
                 raise FileExistsError(f"{self.path} exists and is no log of such a training: use another directory")
             if rows and not go_on:
                 raise FileExistsError(f"{self.path} exists: resume its run, or train in another directory")
-            if rows and step == 0:
-                self._set_aside()
-            rows = [row for row in rows if len(row) == len(header) and row[0].isdigit() and int(row[0]) <= step]
+            if rows:
+                self._set_aside(self.directory / self.EVENTS, self.path)
+            rows = []
+        else:
+            rows = self._continued(rows, step, losses)
         with replacing(self.path) as temporary, open(temporary, "w", newline="") as file:
             csv.writer(file).writerows([self.columns, *rows])
         self._events: Any = writer and writer(str(directory / self.EVENTS), purge_step=step + 1)
 
-    def _set_aside(self) -> None:
-        """Keep what was written of a run whose checkpoint is gone, under the first number that is free."""
-        events = self.directory / self.EVENTS
-        moves = ([(p, p.with_stem(f"{p.stem}-{i}")) for p in (events, self.path)] for i in count(1))
-        for old, new in next(pairs for pairs in moves if not any(new.exists() for _, new in pairs)):
+    def _rows(self) -> list[list[str]] | None:
+        """The entries of the file; None if it is no log of such a run."""
+        try:
+            with open(self.path, newline="", encoding="utf-8") as file:
+                header, *rows = list(csv.reader(file)) or [[]]
+        except (csv.Error, UnicodeDecodeError):
+            return None
+        return rows if header == self.columns else None
+
+    def _continued(self, rows: list[list[str]] | None, step: int, losses: list[tuple[int, float]]) -> list[list[str]]:
+        """The entries up to the step, if they are the latest of the checkpoint's; else none, and a warning."""
+        if rows is not None:
+            whole = [row for row in rows if len(row) == len(self.columns) and row[0].isdigit()]
+            kept = [row for row in whole if int(row[0]) <= step]
+            with suppress(ValueError):
+                known = losses[len(losses) - len(kept) :]
+                if (kept or not losses) and [(int(row[0]), float(row[3])) for row in kept] == known:
+                    return kept
+        if self.path.exists():
+            new = self._set_aside(self.path)
+            told = f"{self.path} does not agree with the checkpoint at step {step}: it is kept as {new.name}, and"
+        elif losses:
+            told = f"{self.path} is missing:"
+        else:
+            return []
+        warnings.warn(f"{told} a new log begins after step {step}", stacklevel=2)
+        return []
+
+    def _set_aside(self, *paths: Path) -> Path:
+        """Keep files under the first number that is free; the new name of the last."""
+        for i in count(1):
+            new = [path.with_stem(f"{path.stem}-{i}") for path in paths]
+            if not any(path.exists() for path in new):
+                break
+        for old, kept in zip(paths, new, strict=True):
             if old.exists():
-                os.replace(old, new)
+                os.replace(old, kept)
+        return new[-1]
 
     def write(self, entry: Mapping[str, float]) -> None:
         """Append a line, from the columns' values; steps, images and loss are exact, the others are rounded."""

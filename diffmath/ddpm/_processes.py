@@ -14,7 +14,7 @@ from torch import distributed as dist
 
 from diffmath.ddpm._environment import choose_device
 
-__all__ = ["Processes", "joined"]
+__all__ = ["Processes", "joined", "launched"]
 
 T = TypeVar("T")
 
@@ -80,9 +80,22 @@ class Processes:
         return result
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Block until every process arrives."""
         if self.size > 1:
             dist.barrier(group=self._talk)
+
+
+def launched() -> tuple[int, int]:
+    """Return the number of this process, and how many were launched together, as `torchrun` says in the environment.
+
+    A number without a count, or with a count of 1, is a leftover of something else: the process is alone then.
+    """
+    try:
+        size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    except ValueError:
+        names = {name: os.environ.get(name) for name in ("WORLD_SIZE", "RANK")}
+        raise ValueError(f"the environment variables WORLD_SIZE and RANK must be integers; they are {names}") from None
+    return (rank, size) if size > 1 else (0, 1)
 
 
 @lru_cache(maxsize=1)
@@ -103,7 +116,7 @@ def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
     ValueError
         If the device is not available, or several processes are given one GPU or a device that they cannot speak over.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if launched() == (0, 1) or dist.is_initialized():
         yield choose_device(device)
         return
     if device is None:

@@ -12,12 +12,20 @@ from torch import Tensor, nn
 from diffmath._arguments import require_count
 from diffmath.ddpm._log import NoiseLevels
 from diffmath.ddpm._processes import Processes
-from diffmath.ddpm.checkpoints import CheckpointError, read_tensors, require_fit, save_checkpoint
+from diffmath.ddpm.checkpoints import (
+    CheckpointError,
+    read_tensors,
+    require_architecture,
+    require_fit,
+    save_checkpoint,
+)
 from diffmath.schedule import VarianceSchedule
 
 __all__ = ["State", "TrainingDivergedError"]
 
 NEVER = 1 << 62  # no run has so many steps
+CHANGEABLE = {"learning_rate", "betas", "warm_up", "average_decay", "seed", "frozen"}
+"""The settings that a resumed run may change: those on which the count of images and epochs does not depend."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -62,7 +70,6 @@ class State:
         self.loaded: tuple[int, dict[str, Any]] | None = None
         self.step, self.seconds = 0, 0.0
         self.losses: list[tuple[int, float]] = []
-        self._config = getattr(model, "config", None)
         device = next(model.parameters()).device
         self.levels = NoiseLevels(schedule.n_steps, device)
         self._lost = torch.full((), NEVER, device=device)  # the first step whose loss is not finite
@@ -100,9 +107,16 @@ class State:
             step = -self.processes.largest(-int(self._lost)) if name == "the loss" else NEVER
             when = f"at step {step}" if step < NEVER else f"by step {self.step}"
             rate = self.learning_rate(min(step, self.step))
-            kept = f"the last good checkpoint is {path}" if path and path.exists() else "there is no checkpoint"
+            kept, advice = "there is no checkpoint", "Begin again with a smaller learning rate."
+            if path and path.exists():
+                smaller = f"{self.settings['learning_rate'] / 4:.3g}"
+                kept = f"the last good checkpoint is {path}"
+                advice = (
+                    "Resume from it with a smaller learning rate: train(..., resume=True, change_settings=True, "
+                    f"learning_rate={smaller}), or --resume --change-settings --learning-rate {smaller}."
+                )
             raise TrainingDivergedError(
-                f"{name} was {float(value)} {when}, with learning rate {rate:.6g}; {kept}. Try a smaller learning rate."
+                f"{name} was {float(value)} {when}, with learning rate {rate:.6g}; {kept}. {advice}"
             )
 
     @property
@@ -133,14 +147,13 @@ class State:
         if not self.processes.first:
             return
         tensors = {f"weights.{name}": t for name, t in self.model.state_dict().items()}
-        for i, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{name}": t for name, t in slots.items()}
+        for name, weight in self.model.named_parameters():  # weights that are frozen or unused have no state
+            tensors |= {f"optimizer.{name}.{slot}": t for slot, t in self.optimizer.state.get(weight, {}).items()}
         tensors["losses"] = sums
-        averaged: Any = self.average  # a UNet, as `train` saw to
-        save_checkpoint(path, averaged, self.schedule, self.record(), training=tensors)
+        save_checkpoint(path, self.average, self.schedule, self.record(), training=tensors)
 
-    def load(self, path: Path) -> None:
-        """Become what a checkpoint holds.
+    def load(self, path: Path, change_settings: bool = False) -> None:
+        """Become what a checkpoint holds; `CHANGEABLE` settings may differ if that is wanted.
 
         Raises
         ------
@@ -151,45 +164,52 @@ class State:
         """
         tensors, header = read_tensors(path)
         record = header["metadata"]
-        slots: dict[int, dict[str, Tensor]] = {}
+        slots: dict[str, dict[str, Tensor]] = {}
+        names = [name for name, _ in self.model.named_parameters()]
         try:
-            before = {"warm_up": 0, "initial_weights": None, **record.get("settings", {})}  # older ones had neither
+            # Older checkpoints have no entry for what was added since, and number the weights.
+            before = {"warm_up": 0, "initial_weights": None, "frozen": [], **record.get("settings", {})}
             now = self.settings
-            changed = [
-                f"{k} = {before.get(k)!r}, now {now.get(k)!r}" for k in {**now, **before} if before.get(k) != now.get(k)
-            ]
-            if header["architecture"]["config"] != self._config:
-                raise ValueError(f"its network is {header['architecture']['config']}, not {self._config}")
-            for name, tensor in _part(tensors, "training.optimizer.").items():
-                i, slot = name.split(".")
-                slots.setdefault(int(i), {})[slot] = tensor
+            changed = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+            if change_settings:
+                changed = [name for name in changed if name not in CHANGEABLE]
+            require_architecture(header["architecture"], self.model)
+            for key, tensor in _part(tensors, "training.optimizer.").items():
+                name, _, slot = key.rpartition(".")
+                slots.setdefault(name if name in names else names[int(name)], {})[slot] = tensor
             if not changed:
                 self._restore(tensors, slots, record)
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise CheckpointError(f"{path} cannot be resumed: {error}") from error
         if changed:
-            raise ValueError(f"{path} belongs to a run with other settings: {'; '.join(changed)}")
+            both = "; ".join(f"{name} = {before.get(name)!r}, now {now.get(name)!r}" for name in changed)
+            hint = " (change_settings=True or --change-settings permits this)" if set(changed) <= CHANGEABLE else ""
+            raise ValueError(f"{path} belongs to a run with other settings: {both}{hint}")
 
-    def _restore(self, tensors: dict[str, Tensor], slots: dict[int, dict[str, Tensor]], record: dict[str, Any]) -> None:
+    def _restore(self, tensors: dict[str, Tensor], slots: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
         for module, weights in (
             (self.model, _part(tensors, "training.weights.")),
             (self.average, _part(tensors, "model.")),
         ):
             require_fit(weights, module)
             module.load_state_dict(weights)
-        for number, weight in enumerate(self.model.parameters()):
-            own = slots.get(number, {})
+        state: dict[int, dict[str, Tensor]] = {}
+        for number, (name, weight) in enumerate(self.model.named_parameters()):
+            own = slots.get(name)
+            if own is None:
+                continue
             shapes = {slot: tensor.shape for slot, tensor in own.items()}
             if shapes != {"step": (), "exp_avg": weight.shape, "exp_avg_sq": weight.shape}:
-                raise ValueError(f"Adam's state for the weight {number} is missing or has another shape")
+                raise ValueError(f"Adam's state for the weight {name} is incomplete or has another shape")
             if not all(torch.isfinite(tensor).all() for tensor in own.values()):
-                raise ValueError(f"Adam's state for the weight {number} must be finite")
+                raise ValueError(f"Adam's state for the weight {name} must be finite")
             for slot in ("exp_avg", "exp_avg_sq"):  # in the weight's memory format, as the fused Adam needs it
                 own[slot] = torch.empty_like(weight).copy_(own[slot])
+            state[number] = own
         sums = tensors["training.losses"]
         if sums.shape != self.levels.sums.shape or not torch.isfinite(sums).all():
             raise ValueError("the losses of the noise levels are not finite, or have another shape")
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.levels.sums.copy_(sums * self.processes.first)  # they are summed over the processes
         self.step, self.seconds = record["steps"], float(record["seconds"])
         if isinstance(self.step, bool) or not isinstance(self.step, int) or self.step < 0:
@@ -197,7 +217,7 @@ class State:
         self.losses = [(int(step), float(loss)) for step, loss in record["losses"]]
         self.resumed = [
             *record.get("resumed", []),
-            {name: record.get(name) for name in self.origin} | {"steps": self.step},
+            {name: record.get(name) for name in self.origin} | {"steps": self.step, "settings": record["settings"]},
         ]
         self.loaded = self.step, record
 

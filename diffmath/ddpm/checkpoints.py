@@ -1,9 +1,9 @@
 """Checkpoints: a network, its schedule and how it was trained, in one safetensors file that runs no code.
 
-A checkpoint holds the tensors ``model.*``, the weights to sample from, and ``schedule.beta`` in float64; its metadata
-are one JSON document: the format and its version, the network's configuration, the record of the training, and the
-SHA-256 digest of these and of all tensors, so that no flipped bit goes unseen.
-A checkpoint that `diffmath.ddpm.train` writes on its way also holds ``training.*``, what is needed to go on.
+A checkpoint holds the tensors ``model.*``, the weights to sample from, and ``schedule.beta`` in float64. Its metadata
+are one JSON document: the format and its version, the network's class and configuration, the record of the training,
+and the SHA-256 digest of these and of all tensors, so that a flipped bit is noticed.
+A checkpoint that `diffmath.ddpm.train` writes on its way also holds ``training.*``, the state to resume from.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from diffmath.schedule import VarianceSchedule
 __all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"]
 
 FORMAT, VERSION, DIGEST = "diffmath.checkpoint", 2, "sha256"
-SHIPPED = ("compact", "paper")  # the first unless told otherwise
+SHIPPED = ("compact", "paper")  # the first is the default
+NETWORKS: dict[str, type[nn.Module]] = {"UNet": UNet}  # those that a file's configuration is enough to build
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 class CheckpointError(RuntimeError):
@@ -42,8 +44,8 @@ class Checkpoint(NamedTuple):
 
     Attributes
     ----------
-    model : UNet
-        The network, float32, in evaluation mode, on the requested device.
+    model : torch.nn.Module
+        The network in evaluation mode, on the requested device; float32 unless a model was given.
     schedule : VarianceSchedule
         The schedule it was trained with.
     metadata : dict
@@ -52,23 +54,29 @@ class Checkpoint(NamedTuple):
         the parts before; if it started from a trained network, under "started_from" the whole record of that one.
     """
 
-    model: UNet
+    model: Any
     schedule: VarianceSchedule
     metadata: dict[str, Any]
 
 
 def load_checkpoint(
-    path: str | os.PathLike[str] | None = None, *, device: str | torch.device | None = None
+    path: str | os.PathLike[str] | None = None,
+    model: nn.Module | None = None,
+    *,
+    device: str | torch.device | None = None,
 ) -> Checkpoint:
     """Load a trained network.
 
     Parameters
     ----------
     path : path or str, optional
-        A file of `save_checkpoint` or `train`, or the name of a network shipped with the package: "compact", which it
-        is unless given, or "paper", the paper's own, four times as large.
+        A file of `save_checkpoint` or `train`, or the name of a network shipped with the package: "compact", the
+        default, or "paper", the paper's own, four times as large.
+    model : torch.nn.Module, optional
+        The network to fill with the file's weights, of the class and configuration that were saved. Required for
+        classes that are not this package's: a file holds weights and no code.
     device : str or torch.device, optional
-        Where to put the network; the CPU unless given.
+        Where to put the network; the CPU by default.
 
     Returns
     -------
@@ -78,34 +86,58 @@ def load_checkpoint(
     Raises
     ------
     CheckpointError
-        If the file is missing, truncated, foreign, from a newer format, or its tensors do not fit its network.
+        If the file is missing, truncated, foreign, from a newer format, or its tensors do not fit the network, or if it
+        needs ``model`` and none is given.
     ValueError
         If the device is not available.
+
+    Examples
+    --------
+    >>> network, schedule, metadata = load_checkpoint("compact")
+    >>> network.image_shape, schedule.n_steps
+    ((1, 32, 32), 500)
     """
     place = choose_device(device or "cpu")
-    if path is None or path in SHIPPED:
-        with as_file(files("diffmath.ddpm") / "weights" / f"{path or SHIPPED[0]}.safetensors") as shipped:
-            return load_checkpoint(shipped, device=place)
+    name = SHIPPED[0] if path is None else str(path)
+    if name in SHIPPED:
+        with as_file(files("diffmath.ddpm") / "weights" / f"{name}.safetensors") as shipped:
+            return _load(shipped, model, place)
+    return _load(Path(name).expanduser(), model, place)
+
+
+def _load(path: Path, model: nn.Module | None, device: torch.device) -> Checkpoint:
     tensors, header = read_tensors(path)
     tensors = {name: t for name, t in tensors.items() if not name.startswith("training.")}
+    given, name = model is not None, header["architecture"]["name"]
+    if model is None and name not in NETWORKS:
+        raise CheckpointError(
+            f"{path} holds a {name}, and only its weights: give a network of this class to fill, "
+            f"load_checkpoint(path, model={name.rpartition('.')[2]}(...))"
+        )
     try:
-        with torch.device("meta"):  # no memory until the file is known to fit
-            model = UNet(**header["architecture"]["config"])
+        if model is None:
+            with torch.device("meta"):  # no memory until the file is known to fit
+                model = NETWORKS[name](**header["architecture"]["config"])
+        else:
+            require_architecture(header["architecture"], model)
         schedule = VarianceSchedule(tensors.pop("schedule.beta").numpy())
-        weights = {name.removeprefix("model."): t.float() for name, t in tensors.items()}
+        weights = {name.removeprefix("model."): t for name, t in tensors.items()}
+        if not given:
+            weights = {name: t.float() if t.is_floating_point() else t for name, t in weights.items()}
         require_fit(weights, model)
-        model.load_state_dict(weights, assign=True)
+        model.load_state_dict(weights, assign=not given)
     except KeyError as error:
         raise CheckpointError(f"{path} does not hold the network that it announces: it has no {error}") from error
     except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} does not hold the network that it announces: {error}") from error
-    model = model.to(place).to(memory_format=memory_format(place))  # type: ignore[call-overload]
+        what = "does not fit the model" if given else "does not hold the network that it announces"
+        raise CheckpointError(f"{path} {what}: {error}") from error
+    model = model.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]
     return Checkpoint(model.eval(), schedule, header["metadata"])
 
 
 def save_checkpoint(
     path: str | os.PathLike[str],
-    model: UNet,
+    model: nn.Module,
     schedule: VarianceSchedule,
     metadata: Mapping[str, Any] | None = None,
     *,
@@ -117,38 +149,47 @@ def save_checkpoint(
     Parameters
     ----------
     path : path
-        The safetensors file to write; what was there is replaced only when the new file is complete.
-    model : UNet
+        The safetensors file to write; an existing file is replaced only when the new one is complete.
+    model : torch.nn.Module
+        Any network. Its state dict is saved, with the name of its class and its ``config``, if it has one.
     schedule : VarianceSchedule
     metadata : mapping, optional
-        Anything that JSON can hold.
+        Anything that JSON gives back equal: keys are strings; tuples come back as lists.
     dtype : torch.dtype, optional
-        The precision to store the weights in, such as ``torch.float16``; theirs unless given.
+        The precision to store floating weights in, such as ``torch.float16``; their own by default.
     training : mapping of str to Tensor, optional
-        Further tensors, saved under ``training.``, for going on with the training.
+        Further tensors, saved under ``training.``, for resuming the training.
 
     Raises
     ------
     ValueError
-        If a weight is NaN or infinite (also after conversion to ``dtype``): such a file would never be of use.
+        If a weight is NaN or infinite, or ``dtype`` is not one of float64, float32, bfloat16 and float16 or turns
+        weights into infinities or a whole tensor into zeros.
     TypeError
-        If the model is no `UNet` (compiled or not), or JSON cannot hold the metadata.
+        If the state dict has entries that are no tensors, or JSON cannot hold the metadata.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from diffmath.ddpm import UNet
+    >>> from diffmath.schedule import VarianceSchedule
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     path = f"{directory}/network.safetensors"
+    ...     save_checkpoint(path, UNet(32), VarianceSchedule.linear(), {"data": "none"}, dtype=torch.float16)
+    ...     load_checkpoint(path).metadata
+    {'data': 'none'}
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
-    if type(model) is not UNet:  # another class could compute something else from the same weights
-        raise TypeError(f"only a UNet can be saved; the model is a {type(model).__name__}")
-    weights = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
-    for name, tensor in weights.items():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"the weights must be finite in {tensor.dtype}; {name} is not")
-    tensors = {f"model.{name}": t for name, t in weights.items()}
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES))}; it is {dtype}")
+    tensors = {f"model.{name}": t for name, t in stored_weights(model, dtype).items()}
     tensors["schedule.beta"] = torch.tensor(schedule.beta[1:])
     for name, tensor in (training or {}).items():
-        tensors[f"training.{name}"] = tensor.detach().cpu().contiguous()
+        tensors[f"training.{name}"] = tensor.detach().to("cpu", copy=True).contiguous()
     header = {
         "format": FORMAT,
         "version": VERSION,
-        "architecture": {"name": type(model).__name__, "config": model.config},
+        "architecture": architecture(model),
         "metadata": dict(metadata or {}),
     }
     content = _pack(header, tensors)
@@ -156,18 +197,74 @@ def save_checkpoint(
         temporary.write_bytes(content)
 
 
-def to_json(metadata: Mapping[str, Any]) -> str:
-    """As JSON; raises TypeError if there is no JSON for it."""
+def stored_weights(model: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """Copies of a network's weights on the CPU, in a precision; ValueError if they do not survive it."""
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"only a state dict of tensors can be saved; {name} is a {type(tensor).__name__}")
+        kept_dtype = dtype if tensor.is_floating_point() else None
+        kept = weights[name] = tensor.detach().to("cpu", kept_dtype, copy=True).contiguous()
+        if not torch.isfinite(kept).all():
+            raise ValueError(f"the weights must be finite in {kept.dtype}; {name} is not")
+        if kept.dtype != tensor.dtype and tensor.any() and not kept.any():
+            raise ValueError(f"the weights must not vanish in {kept.dtype}; all of {name} becomes zero")
+    return weights
+
+
+def architecture(model: nn.Module) -> dict[str, Any]:
+    """What a file says of a network: the name of its class, and its configuration if it has one that JSON holds."""
+    kind = type(model)
+    name = kind.__qualname__
+    if NETWORKS.get(name) is not kind:  # another class could compute something else from the same weights
+        name = f"{kind.__module__}.{name}"
+    config = getattr(model, "config", None)
     try:
-        return json.dumps(dict(metadata), allow_nan=False)
+        to_json({"config": config})
+    except TypeError:
+        config = None
+    return {"name": name, "config": config}
+
+
+def require_architecture(saved: Mapping[str, Any], model: nn.Module) -> None:
+    """Raise a ValueError unless a network has the class and the configuration that a file states.
+
+    A class may have moved to another module: only its own name counts, unless it is one of this package's.
+    """
+    own = architecture(model)
+    if {saved["name"], own["name"]} & NETWORKS.keys():
+        same = saved["name"] == own["name"]
+    else:
+        same = saved["name"].rpartition(".")[2] == own["name"].rpartition(".")[2]
+    if not same:
+        raise ValueError(f"its network is a {saved['name']}, not a {own['name']}")
+    if saved["config"] != json.loads(json.dumps(own["config"])):
+        raise ValueError(f"its network is {saved['config']}, not {own['config']}")
+
+
+def to_json(metadata: Mapping[str, Any]) -> str:
+    """As JSON; TypeError if JSON has no word for it, or would give back something else."""
+    try:
+        text = json.dumps(dict(metadata), allow_nan=False)
+        if (back := json.loads(text)) != (sent := _with_lists(metadata)):
+            differing = next((key for key in sent if sent[key] != back.get(key)), "")
+            raise TypeError(f"{differing!r} would come back as something else; keys must be strings")
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"the metadata must be what JSON can hold: {error}") from error
+    return text
+
+
+def _with_lists(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_lists(each) for key, each in value.items()}
+    return [_with_lists(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors and the header of a checkpoint file; raises CheckpointError."""
     if not Path(path).is_file():
-        raise CheckpointError(f"there is no file {path}")
+        hint = "" if Path(path).suffix else f"; the shipped networks are {' and '.join(map(repr, SHIPPED))}"
+        raise CheckpointError(f"there is no file {path}{hint}")
     try:
         with safe_open(path, framework="pt") as file:
             header = _header(path, file.metadata() or {})
@@ -226,14 +323,13 @@ def _header(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> dict[s
     if version != VERSION:  # of which nothing else is known
         raise CheckpointError(f"{path} has format version {version}; this version of diffmath reads {VERSION}")
     try:
-        architecture = header["architecture"]["name"]
         header["architecture"]["config"]
+        if not isinstance(header["architecture"]["name"], str):
+            raise TypeError("the name of its network is no string")
         if not isinstance(header["metadata"], dict):
             raise TypeError(f"its metadata are a {type(header['metadata']).__name__}, not a dict")
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} has a damaged header: {error!r}") from error
-    if architecture != UNet.__name__:
-        raise CheckpointError(f"{path} holds a {architecture}; this version of diffmath knows {UNet.__name__}")
     result: dict[str, Any] = header
     return result
 

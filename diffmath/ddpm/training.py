@@ -25,15 +25,15 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from diffmath._arguments import require_count
+from diffmath._arguments import require_count, require_pixels
 from diffmath._files import held, sweep
+from diffmath.ddpm._arguments import as_floating, as_tensor, check_prediction
 from diffmath.ddpm._environment import autocast_dtype, choose_device, memory_format, provenance
 from diffmath.ddpm._log import Log
 from diffmath.ddpm._processes import Processes
 from diffmath.ddpm._state import State, TrainingDivergedError
-from diffmath.ddpm.checkpoints import save_checkpoint, to_json
+from diffmath.ddpm.checkpoints import save_checkpoint, stored_weights, to_json
 from diffmath.ddpm.sampling import sample
-from diffmath.ddpm.unet import UNet
 from diffmath.schedule import VarianceSchedule
 
 __all__ = ["TrainingDivergedError", "TrainingResult", "train"]
@@ -77,6 +77,7 @@ def train(
     compile: bool = False,
     directory: str | PathLike[str] | None = None,
     resume: bool = False,
+    change_settings: bool = False,
     checkpoint_minutes: float = 3.0,
     sample_minutes: float | None = None,
     tensorboard: bool = False,
@@ -136,9 +137,12 @@ def train(
         Whether to go on from the directory's checkpoint, if it has one; the settings must be the same, only
         ``n_steps`` may grow. On a CPU, with the same precision, compilation, number of threads and version of torch,
         the result is bit for bit that of uninterrupted training.
+    change_settings : bool
+        Whether a resumed run may have another learning rate, betas, warm-up, decay of the average, seed or choice of
+        frozen weights: after a divergence, a smaller rate. The record keeps the settings of each part.
     checkpoint_minutes : float
-        Minutes between checkpoints; one is saved before a sheet of samples too. Ctrl-C and SIGTERM save one, then raise
-        KeyboardInterrupt; a second Ctrl-C does at once, with one process.
+        Minutes between checkpoints; one is saved before a sheet of samples too. Ctrl-C, SIGTERM and SIGHUP
+        save one, then raise KeyboardInterrupt; with one process a second Ctrl-C raises it at once.
     sample_minutes : float, optional
         Minutes between sheets of 16 samples of the averaged network, in 50 steps or all if those are fewer; none
         unless given.
@@ -176,20 +180,23 @@ def train(
     TrainingDivergedError
         If the loss or a weight is NaN or infinite; the last checkpoint is kept.
     KeyboardInterrupt
-        After Ctrl-C or SIGTERM, with the state saved if there is a directory.
+        After Ctrl-C, SIGTERM or SIGHUP, with the state saved if there is a directory.
     """
     n_steps, batch_size = require_count("n_steps", n_steps), require_count("batch_size", batch_size)
     log_every, seed = require_count("log_every", log_every), require_count("seed", seed, 0)
     warm_up = require_count("warm_up", warm_up, 0)
+    images = _as_images(images)
     _check(model, images, learning_rate, betas, average_decay, checkpoint_minutes, sample_minutes, directory)
     if directory is None and (resume or tensorboard or sample_minutes is not None):
         raise ValueError("resume, tensorboard and sample_minutes need a directory; none was given")
+    if change_settings and not resume:
+        raise ValueError("change_settings is for resuming a run; resume is False")
     processes = Processes()
     if batch_size % processes.size:
         raise ValueError(f"batch_size must be a multiple of the {processes.size} processes; it is {batch_size}")
     for record in (metadata, started_from):
         to_json(record or {})  # refused now rather than when it is to be saved
-    images = images.detach().to(next(model.parameters()).dtype)
+    images = images.to(next(model.parameters()).dtype)
     place = choose_device(device)
     dtype = autocast_dtype(place) if autocast else None
     settings = {
@@ -203,6 +210,7 @@ def train(
         "log_every": log_every,
         "warm_up": warm_up,
         "initial_weights": None,
+        "frozen": [name for name, weight in model.named_parameters() if not weight.requires_grad],
     }
     if started_from is not None:
         _require_another_seed(started_from, settings)
@@ -223,7 +231,7 @@ def train(
     with ExitStack() as stack:
         if path is not None:
             processes.by_first(lambda: stack.enter_context(held(path.parent)))
-        log = None if path is None else _opened(path, state, n_steps, resume, tensorboard)
+        log = None if path is None else _opened(path, state, n_steps, resume, change_settings, tensorboard)
         predict: Callable[..., Tensor] = DistributedDataParallel(model) if processes.size > 1 else model
         predict = torch.compile(predict) if compile else predict
         batches = _Batches(images.to(place), schedule, batch_size, seed, processes)
@@ -248,7 +256,7 @@ def train(
                 x_0, eps, t = batches(state.step)
                 x_t = batches.add_noise(x_0, eps, t)
                 with torch.autocast(place.type, dtype, enabled=dtype is not None):
-                    prediction = predict(x_t, t)
+                    prediction = check_prediction(predict(x_t, t), x_t)
                 losses = (prediction.to(eps.dtype) - eps).square().flatten(1).mean(dim=1)
                 optimizer.zero_grad()
                 losses.mean().backward()
@@ -297,7 +305,7 @@ def train(
                     processes.wait()  # a process that ends has the others killed: not while the first is writing
                     raise KeyboardInterrupt(f"saved after step {state.step} in {path}")
                 if show and log is not None:
-                    log.show(_samples(average, schedule), state.step)
+                    log.show(_samples(average, schedule, images.shape[1:]), state.step)
                 if show:
                     shown_at = now
                 logged_at += clock() - paused_at  # the log's rate is that of the steps alone
@@ -311,14 +319,16 @@ def train(
         average.eval()
         record = state.record()
         if path is not None and processes.first:
-            save_checkpoint(path.with_name(WEIGHTS), average, schedule, record, dtype=torch.float16)  # type: ignore[arg-type]
+            save_checkpoint(path.with_name(WEIGHTS), average, schedule, record, dtype=torch.float16)
         if log is not None:
             log.close()
         processes.wait()  # until the files are there
     return TrainingResult(average, state.losses, record)
 
 
-def _opened(path: Path, state: State, n_steps: int, resume: bool, tensorboard: bool) -> Log | None:
+def _opened(
+    path: Path, state: State, n_steps: int, resume: bool, change_settings: bool, tensorboard: bool
+) -> Log | None:
     """Become what the directory's checkpoint holds, if there is one; the log, for the process that writes it."""
     weights, processes = path.with_name(WEIGHTS), state.processes
     if path.exists() and not resume:
@@ -326,7 +336,7 @@ def _opened(path: Path, state: State, n_steps: int, resume: bool, tensorboard: b
     if weights.exists() and not path.exists():
         raise FileExistsError(f"{weights} exists, and no checkpoint to go on from: train in another directory")
     if path.exists():
-        state.load(path)
+        state.load(path, change_settings)
         if state.step > n_steps:
             raise ValueError(f"{path} is at step {state.step} already; n_steps must be at least that, it is {n_steps}")
     if processes.largest(state.step) != -processes.largest(-state.step):  # this also waits until all have looked
@@ -338,7 +348,7 @@ def _opened(path: Path, state: State, n_steps: int, resume: bool, tensorboard: b
     def begin() -> Log:
         for name in (CHECKPOINT, WEIGHTS, Log.NAME, Log.SHEETS):
             sweep(path.with_name(name))
-        return Log(path.parent, state.levels.names, state.step, tensorboard, go_on=resume)
+        return Log(path.parent, state.levels.names, state.step, state.losses, tensorboard, go_on=resume)
 
     return processes.by_first(begin)
 
@@ -357,10 +367,11 @@ def _save(state: State, path: Path, log: Log | None) -> None:
     state.save(path)
 
 
-def _samples(model: nn.Module, schedule: VarianceSchedule) -> Tensor:
+def _samples(model: nn.Module, schedule: VarianceSchedule, shape: torch.Size) -> Tensor:
     """Sixteen samples, always from the same noise, so that sheets can be compared."""
-    steps = min(50, schedule.n_steps)
-    return sample(model, schedule, n_samples=16, n_steps=steps, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    x_T = torch.randn((16, *shape), generator=generator)
+    return sample(model, schedule, x_T, n_steps=min(50, schedule.n_steps), generator=generator)
 
 
 def _finish(device: torch.device) -> None:
@@ -444,6 +455,14 @@ def _mix(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1)[0])
 
 
+def _as_images(images: Any) -> Tensor:
+    images = as_tensor(images, "images").detach()
+    if images.is_floating_point() and images.ndim > 1 and not torch.isfinite(images).all():
+        i = int((~torch.isfinite(images.flatten(1))).any(1).int().argmax())
+        raise ValueError(f"images must be finite; images[{i}] is not")
+    return as_floating(images, "images", ndim=2)
+
+
 def _check(
     model: nn.Module,
     images: Tensor,
@@ -464,20 +483,24 @@ def _check(
         raise ValueError(f"checkpoint_minutes must not be negative; it is {checkpoint_minutes}")
     if sample_minutes is not None and not sample_minutes >= 0:
         raise ValueError(f"sample_minutes must not be negative; it is {sample_minutes}")
-    if not images.is_floating_point() or images.ndim < 2 or len(images) == 0:
-        raise ValueError(f"images must be floating, of shape (N, ...); they are {images.dtype}, {tuple(images.shape)}")
-    if not torch.isfinite(images).all():
-        i = int((~torch.isfinite(images.flatten(1))).any(1).int().argmax())
-        raise ValueError(f"images must be finite; images[{i}] is not")
-    if directory is not None and type(model) is not UNet:
-        raise TypeError(f"only a UNet can be saved in a directory; the model is a {type(model).__name__}")
-    if sample_minutes is not None and images.shape[1] != 1:
-        raise ValueError(f"sheets of samples need images of 1 channel; they have {images.shape[1]}")
+    require_pixels(images)
+    shape = getattr(model, "image_shape", None)
+    if shape is not None and images.shape[1:] != tuple(shape):
+        raise ValueError(
+            f"images must have the shape that the model is for, {tuple(shape)}; their shape is "
+            f"{tuple(images.shape[1:])}: resize them, or make the model for them (UNet(image_size=...))"
+        )
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise ValueError("the model must have a weight to train; it has none, or all of them are frozen")
+    if directory is not None:
+        stored_weights(model)  # refused now rather than when they are to be saved
+    if sample_minutes is not None and (images.ndim != 4 or images.shape[1] != 1):
+        raise ValueError(f"sheets of samples need images of shape (N, 1, H, W); theirs is {tuple(images.shape)}")
 
 
 @contextmanager
 def _deferred_interrupts(enabled: bool, impatient: bool) -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM set an event, so that a step is finished first.
+    """Ctrl-C, SIGTERM and, unless it is ignored as nohup does, SIGHUP set an event, so that a step is finished first.
 
     A second Ctrl-C interrupts at once if `impatient`. Not so among several processes, which get the same one from the
     terminal and from torchrun; nor a second SIGTERM, as schedulers send it to whole groups.
@@ -492,7 +515,9 @@ def _deferred_interrupts(enabled: bool, impatient: bool) -> Iterator[threading.E
             raise KeyboardInterrupt
         event.set()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {n: signal.signal(n, note) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
     try:
         yield event
     finally:

@@ -1,14 +1,17 @@
 """Checkpoints: what goes in comes out, and nothing else gets in."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from diffmath.ddpm import CheckpointError, UNet, load_checkpoint, save_checkpoint
+from diffmath.ddpm import CheckpointError, UNet, load_checkpoint, save_checkpoint, train
 from diffmath.ddpm.checkpoints import _pack, read_tensors
 from diffmath.schedule import VarianceSchedule
 
@@ -192,3 +195,99 @@ def test_refuses_weights_that_are_not_finite(saved, tmp_path):
     with pytest.raises(ValueError, match=r"finite in torch.float16; conv_in.bias is not"):
         save_checkpoint(tmp_path / "fine", model, SCHEDULE, dtype=torch.float16)
     assert load_checkpoint(tmp_path / "fine").model.conv_in.bias[0] == 1e30  # the file that was there is kept
+
+
+def test_dtypes_that_keep_the_weights(saved, tmp_path):
+    """Integers would hold zeros; so would half precision, of weights that are small enough."""
+    model, _ = saved
+    for dtype in (torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn):
+        with pytest.raises(ValueError, match="dtype must be one of torch.float64, .*float16; it is torch"):
+            save_checkpoint(tmp_path / "a", model, SCHEDULE, dtype=dtype)
+    tiny = UNet(width=32, image_size=8)
+    torch.nn.init.constant_(tiny.conv_in.bias, 1e-9)
+    with pytest.raises(ValueError, match=r"not vanish in torch.float16; all of conv_in.bias becomes zero"):
+        save_checkpoint(tmp_path / "a", tiny, SCHEDULE, dtype=torch.float16)
+    assert not (tmp_path / "a").exists()
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        save_checkpoint(tmp_path / "a", model, SCHEDULE, dtype=dtype)
+        found = load_checkpoint(tmp_path / "a").model.state_dict()
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(found[name], tensor.to(dtype).float())
+
+
+@pytest.mark.parametrize(
+    "metadata", [{1: "a", "1": "b"}, {"a": {None: 1}}, {"a": [{True: 1}]}, {2.5: 1}, {"a": {1, 2}}]
+)
+def test_metadata_that_json_changes(saved, tmp_path, metadata):
+    """Refused before anything is written: what is loaded would be something else, or damaged."""
+    with pytest.raises(TypeError, match="the metadata must be what JSON can hold"):
+        save_checkpoint(tmp_path / "a", saved[0], SCHEDULE, metadata)
+    with pytest.raises(TypeError, match="the metadata must be what JSON can hold"):
+        train(saved[0], SCHEDULE, torch.randn((4, 1, 8, 8)), 1, metadata=metadata, directory=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_metadata_that_json_keeps(saved, tmp_path):
+    metadata = {"a": (1, [2.5, None]), "b": {"c": True, "ä": "\N{SNOWMAN}"}, "": 10**30, "d": np.float64(0.1)}
+    save_checkpoint(tmp_path / "a", saved[0], SCHEDULE, metadata)
+    assert load_checkpoint(tmp_path / "a").metadata == metadata | {"a": [1, [2.5, None]]}
+
+
+class Other(nn.Module):
+    """A network of a user: buffers, integers, a weight used twice, none of it a UNet's."""
+
+    def __init__(self, width=3):
+        super().__init__()
+        self.first = nn.Conv2d(1, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width)
+        self.last = nn.Conv2d(width, 1, 3, padding=1)
+        self.again = self.last
+
+    def forward(self, x, t):
+        return self.again(self.norm(self.first(x)))
+
+
+def test_any_network(saved, tmp_path):
+    """Its state dict is what is saved; the file holds no code, so the class comes from the caller."""
+    model, path = Other(), tmp_path / "other"
+    model(torch.randn(2, 1, 8, 8), None)  # moves the running means, and counts the batches
+    save_checkpoint(path, model, SCHEDULE, dtype=torch.float16)
+    with pytest.raises(CheckpointError, match=r"holds a .*Other, and only its weights: .*model=Other\(\.\.\.\)"):
+        load_checkpoint(path)
+    other = Other()
+    found = load_checkpoint(path, other)
+    assert found.model is other
+    assert not other.training
+    for name, tensor in model.state_dict().items():
+        expected = tensor.half().float() if tensor.is_floating_point() else tensor
+        assert torch.equal(other.state_dict()[name], expected), name
+    with pytest.raises(CheckpointError, match=r"does not fit the model: the tensor first.weight must have shape"):
+        load_checkpoint(path, Other(4))
+    with pytest.raises(CheckpointError, match=r"does not fit the model: its network is a .*Other, not a UNet"):
+        load_checkpoint(path, UNet(32))
+    unet = UNet(width=32, image_size=8)
+    assert load_checkpoint(saved[1], unet).model is unet
+    with pytest.raises(CheckpointError, match="its network is {.*8}, not {.*16}"):
+        load_checkpoint(saved[1], UNet(width=32, image_size=16))
+
+
+class Mine(UNet):
+    """The same weights, but another function of them."""
+
+
+def test_a_subclass_is_another_network(tmp_path):
+    save_checkpoint(tmp_path / "mine", Mine(32), SCHEDULE)
+    with pytest.raises(CheckpointError, match="holds a tests.ddpm.test_checkpoints.Mine, and only its weights"):
+        load_checkpoint(tmp_path / "mine")
+    assert type(load_checkpoint(tmp_path / "mine", Mine(32)).model) is Mine
+    with pytest.raises(CheckpointError, match="its network is a .*Mine, not a UNet"):
+        load_checkpoint(tmp_path / "mine", UNet(32))
+
+
+def test_names_of_files(saved, tmp_path, monkeypatch):
+    """A path may be a shipped network's name, or begin with ~; a name that is neither is told what there is."""
+    assert load_checkpoint(Path("compact")).metadata == load_checkpoint().metadata
+    with pytest.raises(CheckpointError, match="no file tiny; the shipped networks are 'compact' and 'paper'"):
+        load_checkpoint("tiny")
+    monkeypatch.setenv("HOME", str(saved[1].parent))
+    assert load_checkpoint("~/saved.safetensors").metadata["data"] == "none"

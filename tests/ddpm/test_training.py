@@ -174,7 +174,7 @@ def test_batches_cover_each_epoch():
     assert abs(noise.var() - 1) < 5 * (2 / 8000) ** 0.5
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_saves_first(images, tmp_path, number):
     """A signal in the middle of a step: the step is finished and saved, and resuming gives the same result."""
     expected = train(network(), SCHEDULE, images, 6, **QUICK).model
@@ -460,14 +460,16 @@ def test_damaged_state_of_adam(images, tmp_path):
     train(network(), SCHEDULE, images, 1, directory=tmp_path, **QUICK)
     path = tmp_path / "checkpoint.safetensors"
     tensors, header = read_tensors(path)
-    for damage in ({"training.optimizer.3.exp_avg": torch.zeros(2)}, {"training.optimizer.7.step": None}):
+    slot = "training.optimizer.conv_in.weight.exp_avg"
+    for damage in ({slot: torch.zeros(2)}, {"training.optimizer.conv_in.weight.step": None}):
         damaged = {name: t for name, t in (tensors | damage).items() if t is not None}
         path.write_bytes(_pack(header, damaged))
-        with pytest.raises(CheckpointError, match=r"cannot be resumed: Adam's state for the weight [37] is missing or"):
+        with pytest.raises(
+            CheckpointError, match="cannot be resumed: Adam's state for the weight conv_in.weight is incomplete or"
+        ):
             train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)
-    nan = {"training.optimizer.0.exp_avg": tensors["training.optimizer.0.exp_avg"] * float("nan")}
-    path.write_bytes(_pack(header, tensors | nan))
-    with pytest.raises(CheckpointError, match="Adam's state for the weight 0 must be finite"):
+    path.write_bytes(_pack(header, tensors | {slot: tensors[slot] * float("nan")}))
+    with pytest.raises(CheckpointError, match="Adam's state for the weight conv_in.weight must be finite"):
         train(network(), SCHEDULE, images, 2, directory=tmp_path, resume=True, **QUICK)
     path.write_bytes(_pack(header, tensors | {"training.losses": torch.zeros(3)}))
     with pytest.raises(CheckpointError, match="the losses of the noise levels"):
@@ -521,6 +523,45 @@ def test_refuses_to_overwrite_and_other_settings(images, tmp_path):
     assert (tmp_path / "log.csv").read_text() == "date,weight\n1,2\n"
 
 
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (lambda eps: eps.squeeze(1), ValueError, r"must return the shape \(4, 1, 8, 8\); .*\(4, 8, 8\)"),
+        (lambda eps: eps[:, :, :1], ValueError, "must return the shape"),
+        (lambda eps: (eps,), TypeError, "must return a tensor; it .* tuple"),
+        (lambda eps: eps + 0j, TypeError, "floating.* torch.complex64"),
+        (lambda eps: eps.long(), TypeError, "floating.* torch.int64"),
+    ],
+)
+def test_predictions_of_another_kind(images, spoil, error, message):
+    """They are refused, as in sampling: broadcast, they would train to another minimum."""
+
+    class Spoiled(UNet):
+        def forward(self, x, t):
+            return spoil(super().forward(x, t))
+
+    model = Spoiled(32, image_size=8)
+    with pytest.raises(error, match=message):
+        train(model, SCHEDULE, images, 1, **QUICK)
+
+
+def test_images_that_the_network_is_not_for(images):
+    """Another size or scale than that from which samples are made, with what to do about it."""
+    with pytest.raises(ValueError, match=r"model is for, \(1, 8, 8\); their shape is \(1, 28, 28\): .*image_size="):
+        train(network(), SCHEDULE, to_tensor(load_mnist("sample").images[::340], 28), 1, **QUICK)
+    for scaled, call in (((images + 1) / 2, r"2 \* images - 1"), ((images + 1) * 127.5, r"images / 127.5 - 1")):
+        with pytest.raises(ValueError, match=f"pixels in .*-1, 1.*{call}"):
+            train(network(), SCHEDULE, scaled, 1, **QUICK)
+
+
+def test_arrays_and_lists(images):
+    """What is no tensor becomes one; a mask is refused."""
+    expected = train(network(), SCHEDULE, images, 1, **QUICK).model
+    assert same(train(network(), SCHEDULE, images.numpy(), 1, **QUICK).model, expected)
+    with pytest.raises(ValueError, match="masked"):
+        train(network(), SCHEDULE, np.ma.masked_less(images.numpy(), 0), 1, **QUICK)
+
+
 def test_bad_arguments(images):
     with pytest.raises(ValueError, match="n_steps must be at least 1; it is 0"):
         train(network(), SCHEDULE, images, 0, **QUICK)
@@ -534,8 +575,10 @@ def test_bad_arguments(images):
         bad = images.clone()
         bad[2, 0, 0, 0] = float("inf")
         train(network(), SCHEDULE, bad, 1, **QUICK)
-    with pytest.raises(ValueError, match="floating"):
+    with pytest.raises(TypeError, match=r"floating tensor; it is torch.uint8: .* become images / 127.5 - 1"):
         train(network(), SCHEDULE, torch.zeros((3, 1), dtype=torch.uint8), 1, **QUICK)
+    with pytest.raises(ValueError, match="the model must have a weight to train"):
+        train(network().requires_grad_(False), SCHEDULE, images, 1, **QUICK)
     for name, value in (("n_steps", 1.5), ("batch_size", 4.0), ("seed", "0"), ("log_every", True)):
         with pytest.raises(TypeError, match=f"{name} must be an integer"):
             train(network(), SCHEDULE, images, **{"n_steps": 1} | QUICK | {name: value})
@@ -549,15 +592,13 @@ def test_bad_arguments(images):
         train(network(), SCHEDULE, images, 1, metadata={"x": np.float32(1)}, **QUICK)
     with pytest.raises(ValueError, match="the device 'nowhere' cannot be used here"):
         train(network(), SCHEDULE, images, 1, **QUICK | {"device": "nowhere"})
-    with pytest.raises(TypeError, match="only a UNet"):
-        train(Scalar(), SCHEDULE, images, 1, directory="nowhere", **QUICK)
-    with pytest.raises(TypeError, match="only a UNet can be saved in a directory; the model is a Mine"):
-        train(type("Mine", (UNet,), {})(32), SCHEDULE, images, 1, directory="nowhere", **QUICK)
     for option in ({"resume": True}, {"tensorboard": True}, {"sample_minutes": 1}):
         with pytest.raises(ValueError, match="need a directory; none was given"):
             train(network(), SCHEDULE, images, 1, **QUICK | option)
-    with pytest.raises(ValueError, match="sheets of samples need images of 1 channel; they have 3"):
-        colour, three = images.expand(-1, 3, -1, -1), UNet(32, channels=3)
+    with pytest.raises(ValueError, match="change_settings is for resuming a run"):
+        train(network(), SCHEDULE, images, 1, change_settings=True, **QUICK)
+    with pytest.raises(ValueError, match=r"sheets of samples need images of shape \(N, 1, H, W\); .*\(15, 3, 8, 8\)"):
+        colour, three = images.expand(-1, 3, -1, -1), UNet(32, channels=3, image_size=8)
         train(three, SCHEDULE, colour, 1, directory="nowhere", sample_minutes=1, **QUICK)
     assert not Path("nowhere").exists()
 
