@@ -483,6 +483,63 @@ def test_few_digits_are_too_few(digits, judge):
         assert low < np.mean(found) < high
 
 
+@pytest.mark.parametrize("image", [-torch.ones(1, 32, 32), None], ids=["black", "a digit"])
+def test_a_collapsed_generator(digits, judge, image):
+    """One image again and again is a point: its distances from real images have closed forms, all finite."""
+    real = digits[0][:300]
+    image = real[0] if image is None else image
+    unit = math.sqrt((metrics.features(real, judge).values ** 2).mean())
+    point, y = metrics.features(image[None], judge).values / unit, metrics.features(real, judge).values / unit
+    found = ddpm.evaluate(image.repeat(200, 1, 1, 1), real, real, classifier=judge, rng=0)
+    frechet = ((point[0] - y.mean(0)) ** 2).sum() + np.trace(np.cov(y.T))
+    assert found.frechet.distances[0] == pytest.approx(frechet, rel=1e-6)  # roundings under a root
+    assert found.frechet.value > 0.8 * frechet
+
+    def among(points, kernel):  # of all pairs of different points
+        values = kernel(points, points)
+        return (values.sum() - np.trace(values)) / (len(points) * (len(points) - 1))
+
+    def cubic(a, b):
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def distance(a, b):
+        return np.linalg.norm(a[:, None] - b, axis=2)
+
+    kernel = cubic(point, point).mean() + among(y, cubic) - 2 * cubic(point, y).mean()
+    assert found.kernel.value == pytest.approx(kernel, rel=1e-5)  # features are float32, and depend on the batch
+    x = real.flatten(1).double().numpy()
+    energy = 2 * distance(image.reshape(1, -1).double().numpy(), x).mean() - among(x, distance)
+    assert found.energy.value == pytest.approx(energy, rel=1e-5)  # differences of squares, under a root
+    assert found.confidence.mean.error < 1e-12
+    assert found.memorisation.copies.value == (1.0 if image is real[0] else 0.0)
+    assert all(math.isfinite(float(n)) for n in re.findall(r"-?\d+\.\d+", metrics.table({"one": found})))
+
+
+def test_neighbours_that_coincide():
+    """A point's own place is in its ball, of radius 0 too: ties are neighbours."""
+    rng = np.random.default_rng(0)
+    real = 1e3 + rng.standard_normal((150, 40))
+    samples = np.repeat(real[:1], 120, axis=0)
+    found = metrics.precision_recall_density_coverage(samples, real)
+    assert found.precision.value == 1
+    assert found.recall.value == 1 / 150
+    same = metrics.precision_recall_density_coverage(samples, samples)
+    assert [estimate.value for estimate in same] == [1, 1, 120 / 5, 1]
+
+
+def test_the_frechet_distance_is_never_negative():
+    """Of points, too, and of covariances that differ in roundings."""
+    rng = np.random.default_rng(0)
+    for scale in (1e-9, 1.0, 1e6):
+        x = 5 + scale * rng.standard_normal((50, 8))
+        mean, c = x.mean(0), np.cov(x.T)
+        for other in (c, c * (1 + 1e-15), 0 * c):
+            assert metrics.frechet_distance(mean, other, mean, other) >= 0
+    point = np.cov(np.full((200, 128), 0.3).T) + 1e-17 * rng.standard_normal((128, 128))
+    assert metrics.frechet_distance(np.full(128, 0.3), point, np.full(128, 0.3), point) == pytest.approx(0, abs=1e-14)
+    assert metrics.frechet_distance(np.full(128, 0.3), point, np.zeros(128), np.eye(128)) == pytest.approx(139.52)
+
+
 def test_neighbours_of_equally_many(digits, judge):
     """With more real images than samples coverage would fall to about 0.6, for no fault of the samples."""
     x = digits[0]
@@ -529,7 +586,7 @@ NAN = torch.full_like(X, math.nan)
         (lambda: metrics.features(X[:0]), ValueError, "N >= 1.*shape is .0, 1, 32, 32"),
         (lambda: metrics.features(NAN), ValueError, "images must be finite"),
         (lambda: metrics.features(X.int()), TypeError, "floating tensor; it is torch.int32"),
-        (lambda: metrics.features(X.numpy()), TypeError, "floating tensor; it is float32"),
+        (lambda: metrics.features(X.numpy().astype(int)), TypeError, "floating tensor; it is torch.int64"),
         (lambda: metrics.background(X[:1]), ValueError, "at least 2"),
         (lambda: metrics.energy_distance(X, X[:1]), ValueError, "reference must have shape"),
         (lambda: metrics.memorisation(X, X[:1]), ValueError, "training must have shape"),
