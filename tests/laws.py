@@ -7,6 +7,7 @@ driven to the worst.
 from __future__ import annotations
 
 import contextlib
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -85,6 +86,58 @@ def never_rises(values, *, ulps=8):
     values = np.asarray(values)
     assert len(values) > 1, "a law for two values or more"
     within(np.maximum(np.diff(values), 0), 0, ulps * EPS * np.abs(values[:-1]), label="rise")
+
+
+def eigenbasis(domain, *, ulps=64):
+    """Any domain: orthonormal modes, transforms inverse to each other, a symmetric Laplacian with these eigenpairs,
+    eigenvalues that are not negative, null modes, gaps, and implicit steps by the diagonal formula.
+    """
+    n, n_modes = math.prod(domain.shape), math.prod(domain.mode_shape)
+    mu, M, K = domain.eigenvalues, domain.mass, domain.stiffness
+    largest = mu.max()
+    identity = np.eye(n_modes).reshape(n_modes, *domain.mode_shape)
+    w = domain.to_values(identity.copy())
+    rows = w.reshape(n_modes, n)
+    roundings = ulps * (1 + math.log2(n))
+    size = np.abs(rows).max()
+    close(rows @ (domain.weights.ravel()[:, None] * rows.T), np.eye(n_modes), ulps=roundings, scale=1, label="product")
+    close(rows @ (M @ rows.T), np.eye(n_modes), ulps=roundings, scale=1, label="mass")
+    close(domain.to_modes(w), identity, ulps=roundings, scale=1, label="to_modes")
+    c = np.random.default_rng(0).standard_normal((2, 3, *domain.mode_shape))
+    close(domain.to_modes(domain.to_values(c.copy())), c, ulps=roundings, scale=4, label="inverse")
+    complex_c = domain.to_modes(domain.to_values(c[0] + 1j * c[1]))
+    close([complex_c.real, complex_c.imag], c[:, :3], ulps=roundings, scale=4, label="complex")
+
+    assert (mu >= 0).all()
+    assert (domain.null_modes == (mu == 0)).all()
+    assert mu[domain.lowest_mode] == mu[~domain.null_modes].min()
+    null = rows[domain.null_modes.ravel()]
+    Kw = np.array([K @ one for one in rows])
+    close(
+        Kw, mu.reshape(-1, 1) * (M @ rows.T).T, ulps=roundings, scale=largest * (M @ rows.T).max(), label="K w = mu M w"
+    )
+    within(np.array([K @ one for one in null] or [0.0]), 0, roundings * EPS * largest * size, label="null modes")
+    close(rows @ Kw.T, Kw @ rows.T, ulps=roundings, scale=largest, label="symmetry")
+    applied = domain.apply(lambda m: m, w)
+    close(applied, mu.reshape(-1, *[1] * len(domain.shape)) * w, ulps=roundings, scale=largest * size, label="apply")
+
+    for flat in {0, n_modes // 2, n_modes - 1}:
+        k = tuple(int(i) for i in np.unravel_index(flat, domain.mode_shape))
+        # Sums over several axes cancel across them.
+        close(domain.gaps(k), mu - mu[k], ulps=8, scale=np.maximum(mu, mu[k]), label="gaps")
+        assert domain.gaps(k)[k] == 0
+    u = domain.to_values(c[0].copy())
+    for shift, dt in ((1.0, 0.1 / largest), (1 - 1j, 10 / largest), (2.0, 0.0)):
+        expected = domain.to_values(c[0] / (shift + dt * mu))
+        for got in (domain.solve(shift, dt, u), np.array([domain.solve(shift, dt, one) for one in u])):
+            assert np.iscomplexobj(got) == isinstance(shift, complex)
+            close([got.real, got.imag], [expected.real, expected.imag], ulps=roundings, scale=8 * size, label="solve")
+
+
+def green(domain, c, *, ulps=256):
+    """Green's identity: the integral of the squared gradient is sum mu c^2."""
+    energy = (domain.gradient_weights * (domain.gradient(c) ** 2).sum(axis=0)).sum()
+    close(energy, (domain.eigenvalues * c**2).sum(), ulps=ulps, label="Green")
 
 
 def sample_mean(values, expected, sigmas=5.0):

@@ -66,13 +66,15 @@ def covariances(draw, d):
     return s, np.linalg.qr(draw(hnp.arrays(np.float64, (d, d), elements=st.floats(-1, 1))))[0]
 
 
-def boxes(max_ndim=3, max_cells=9):
-    """Boxes of one to several dimensions, from flat to long."""
+def boxes(max_ndim=3, max_cells=9, boundaries=("no-flux",)):
+    """Boxes of one to several dimensions, from flat to long; with no flux unless other boundaries are named."""
     return st.integers(1, max_ndim).flatmap(
         lambda n: st.builds(
             Box,
             shape=st.tuples(*[st.integers(2, max_cells)] * n),
             lengths=st.tuples(*[st.floats(0.1, 10)] * n),
+            boundary=st.tuples(*[st.sampled_from(boundaries)] * n),
+            origin=st.tuples(*[st.floats(-3, 3) if len(boundaries) > 1 else st.just(0.0)] * n),
         )
     )
 

@@ -58,6 +58,7 @@ def test_readme():
         "diffmath.gaussian",
         "diffmath.schedule",
         "diffmath.domains.box",
+        "diffmath.domains.eigenbasis",
         "diffmath.pde.flow",
         "diffmath.pde.initial",
         "diffmath.ddpm.unet",

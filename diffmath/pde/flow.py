@@ -84,6 +84,8 @@ class RenormalizedFlow:
 
     def __init__(self, domain: Box, preserve: Preserve = "gradient") -> None:
         require_preserve(preserve)
+        if set(domain.boundary) != {"no-flux"}:
+            raise ValueError(f"the flow is solved on boxes with no flux; the boundary is {domain.boundary}")
         self.domain = domain
         self.preserve = preserve
 
@@ -354,7 +356,11 @@ class RenormalizedFlow:
         """The solution in few passes over the data, in ordinary cases; None in the others, which `_exact` solves."""
         domain = self.domain
         ordinary = 1e-100 < largest < 1e100 and (C is None or 1e-100 < C < 1e100) and t.min() >= 0 and t.max() < 1e100
-        if power_of_mu(self.preserve) is None or not ordinary or not domain.has_ordinary_lengths:
+        if (
+            power_of_mu(self.preserve) is None
+            or not ordinary
+            or not all(1e-10 < length < 1e10 for length in domain.lengths)
+        ):
             return None
         order = np.argsort(t, kind="stable")
         decay = QuickDecay(domain, t[order])

@@ -1,0 +1,252 @@
+r"""What the heat flow needs of a domain: the eigenpairs of its Laplacian, and integrals.
+
+On any domain, with any boundary conditions that make :math:`-\Delta` symmetric and not negative, there are eigenvalues
+and eigenfunctions, orthonormal in the inner product of the domain,
+
+.. math:: -\Delta w_k = \mu_k w_k, \qquad \int w_j w_k\, dx = \delta_{jk}, \qquad u = \sum_k c_k w_k ,
+
+and every function of the Laplacian acts on the coefficients alone. `Eigenbasis` says so in code. A new domain derives
+from it, supplies what is abstract, and is held to the laws by one line of test, ``laws.eigenbasis(domain)``.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from scipy.sparse.linalg import LinearOperator
+
+__all__ = ["Eigenbasis", "Floats", "Mode"]
+
+Floats = npt.NDArray[np.float64]
+Mode = int | Sequence[int]
+"""A mode number: an int on domains with one axis of modes, a tuple of ints on others."""
+
+
+class Eigenbasis(ABC):
+    """A domain with the eigenpairs of its Laplacian.
+
+    Grid functions are arrays of shape (..., ``*shape``), coefficients arrays of shape (..., ``*mode_shape``), both
+    float64; any axes before the domain's own are a batch.
+    """
+
+    shape: tuple[int, ...]
+    """The shape of grid functions."""
+
+    @property
+    def mode_shape(self) -> tuple[int, ...]:
+        """The shape of arrays of coefficients; that of grid functions unless the basis is truncated."""
+        return self.shape
+
+    @property
+    @abstractmethod
+    def eigenvalues(self) -> Floats:
+        r"""The eigenvalues :math:`\mu_k \ge 0`, of shape ``mode_shape``, read-only."""
+
+    @property
+    @abstractmethod
+    def weights(self) -> Floats:
+        """The weights of an integral, of shape ``shape``: the integral of u is ``(weights * u).sum()``."""
+
+    @abstractmethod
+    def to_modes(self, u: npt.NDArray[Any]) -> Floats:
+        """The coefficients c_k of grid functions, u = sum_k c_k w_k."""
+
+    @abstractmethod
+    def to_values(self, c: npt.NDArray[Any]) -> Floats:
+        """The grid functions with given coefficients."""
+
+    @abstractmethod
+    def gradient(self, c: npt.NDArray[Any]) -> Floats:
+        """The gradients of the functions with given coefficients, of shape (n, ..., points), at quadrature points."""
+
+    @property
+    def gradient_weights(self) -> Floats:
+        """The weights of an integral over the points of `gradient`; those of grid functions unless overridden."""
+        return self.weights
+
+    @property
+    @abstractmethod
+    def dims(self) -> tuple[str, ...]:
+        """The names of the axes of grid functions."""
+
+    @property
+    @abstractmethod
+    def mode_dims(self) -> tuple[str, ...]:
+        """The names of the axes of coefficients."""
+
+    @property
+    @abstractmethod
+    def coords(self) -> dict[str, Any]:
+        """The coordinates of grid functions and of coefficients, as xarray takes them."""
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """The domain in a few words."""
+
+    # What follows from these
+
+    def gaps(self, k: Mode) -> Floats:
+        r"""The differences :math:`\mu_j - \mu_k` for all j.
+
+        Domains whose eigenvalues are known in closed form override this, so that nothing cancels.
+
+        Parameters
+        ----------
+        k : int or tuple of int
+            The index of a mode, see `mode`.
+
+        Returns
+        -------
+        numpy.ndarray, float64, shape ``mode_shape``
+        """
+        index: Any = k
+        result: Floats = self.eigenvalues - self.eigenvalues[index]
+        return result
+
+    @property
+    def mode_numbers(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """The mode numbers along each axis of coefficients: consecutive integers, from 0 unless overridden."""
+        return tuple(np.arange(n) for n in self.mode_shape)
+
+    def mode(self, k: Mode) -> tuple[int, ...]:
+        """The index of a mode number: where its coefficient stands in an array of shape ``mode_shape``.
+
+        Raises
+        ------
+        TypeError
+            If k is not one integer for each axis.
+        ValueError
+            If the domain has no such mode.
+
+        Examples
+        --------
+        >>> from diffmath.domains import Box
+        >>> Box(4).mode(3), Box(4, boundary="fixed").mode(1)
+        ((3,), (0,))
+        """
+        numbers = tuple(k) if isinstance(k, Sequence) else (k,)
+        n_axes = len(self.mode_shape)
+        if len(numbers) != n_axes or any(isinstance(i, bool) or not isinstance(i, (int, np.integer)) for i in numbers):
+            raise TypeError(f"a mode number on this domain is {n_axes} integer(s); got {k!r}")
+        known = self.mode_numbers
+        if any(not along[0] <= i <= along[-1] for i, along in zip(numbers, known, strict=True)):
+            ranges = ", ".join(f"{along[0]}..{along[-1]}" for along in known)
+            raise ValueError(f"mode numbers on this domain lie in {ranges}; got {k!r}")
+        return tuple(int(i - along[0]) for i, along in zip(numbers, known, strict=True))
+
+    def eigenvalue(self, k: Mode) -> float:
+        r"""The eigenvalue :math:`\mu_k` of one mode number."""
+        return float(self.eigenvalues[self.mode(k)])
+
+    def eigenfunction(self, k: Mode) -> Floats:
+        """The eigenfunction w_k on the grid, of unit L2 norm.
+
+        Examples
+        --------
+        >>> from diffmath.domains import Box
+        >>> Box(4).eigenfunction(0)
+        array([1., 1., 1., 1.])
+        """
+        c = np.zeros(self.mode_shape)
+        c[self.mode(k)] = 1.0
+        return self.to_values(c)
+
+    @cached_property
+    def null_modes(self) -> npt.NDArray[np.bool_]:
+        """Which modes have the eigenvalue 0, on which the heat flow does nothing: a mask of shape ``mode_shape``."""
+        return read_only(self.eigenvalues == 0)
+
+    @cached_property
+    def lowest_mode(self) -> tuple[int, ...]:
+        """The index of the lowest eigenvalue that is not zero."""
+        flat = int(np.where(self.null_modes, np.inf, self.eigenvalues).argmin())
+        return tuple(int(i) for i in np.unravel_index(flat, self.mode_shape))
+
+    def apply(self, f: Callable[[Floats], npt.NDArray[Any]], u: npt.NDArray[Any]) -> Floats:
+        r"""Apply a function of the Laplacian, :math:`f(-\Delta)\, u = \sum_k f(\mu_k)\, c_k w_k`.
+
+        Parameters
+        ----------
+        f : callable
+            The eigenvalues -> an array of their shape.
+        u : array, shape (..., ``*shape``)
+
+        Returns
+        -------
+        numpy.ndarray, the shape of u
+
+        Examples
+        --------
+        >>> from diffmath.domains import Box
+        >>> box = Box(64)
+        >>> w = box.eigenfunction(2)
+        >>> bool(np.allclose(box.apply(lambda mu: np.exp(-0.1 * mu), w), np.exp(-0.4 * np.pi**2) * w))
+        True
+        """
+        return self.to_values(f(self.eigenvalues) * self.to_modes(u))
+
+    # For stepping
+
+    @property
+    def discrete(self) -> Eigenbasis:
+        """The domain with the Laplacian of a discretisation in space, on which schemes step: itself unless overridden.
+
+        Its `stiffness` is sparse.
+        """
+        return self
+
+    @cached_property
+    def mass(self) -> sp.csr_array:
+        """The mass matrix M, sparse, for flattened grid functions: the inner product of u and v is ``u @ M @ v``."""
+        return sp.csr_array(sp.diags_array(self.weights.ravel()))
+
+    @property
+    def stiffness(self) -> Any:
+        r"""The stiffness matrix K for flattened grid functions: ``u @ K @ u`` is the integral of :math:`|\nabla u|^2`.
+
+        A sparse array, or on spectral domains a `scipy.sparse.linalg.LinearOperator`.
+        """
+
+        def product(u: npt.NDArray[Any]) -> Floats:
+            return self.weights.ravel() * self.apply(lambda mu: mu, u.reshape(self.shape)).ravel()
+
+        n = math.prod(self.shape)
+        return LinearOperator((n, n), matvec=product, dtype=np.float64)
+
+    def solve(self, shift: complex, dt: float, u: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The solution of one implicit step, (shift M + dt K)^-1 M u, for real or complex shifts.
+
+        Parameters
+        ----------
+        shift : float or complex
+        dt : float
+        u : array, shape (..., ``*shape``)
+
+        Returns
+        -------
+        numpy.ndarray, the shape of u; complex if the shift or u is
+        """
+        return self.apply(lambda mu: 1 / (shift + dt * mu), u)
+
+    def _values(self, values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """The values in double precision, once their last axes are known to be the domain's."""
+        values = np.asarray(values)
+        if values.shape[-len(shape) :] != shape:
+            raise ValueError(f"the last axes must have the domain's shape {shape}; the shape is {values.shape}")
+        if values.dtype not in (np.float64, np.complex128):
+            values = values.astype(np.result_type(values, np.float64))
+        return values
+
+
+def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array itself, which can no longer be written to."""
+    array.setflags(write=False)
+    return array
