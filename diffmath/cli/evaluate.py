@@ -65,6 +65,11 @@ def evaluate(
         made: dict[str, Any] = {"file": str(samples)}
     else:
         trained = ddpm.load_checkpoint(checkpoint, device=place)
+        if (shape := getattr(trained.model, "image_shape", None)) != (1, 32, 32):
+            raise typer.BadParameter(
+                f"images are judged beside MNIST's, of shape (1, 32, 32); the network's have {shape}",
+                param_hint="--checkpoint",
+            )
         generator = torch.Generator(place if place.type == "cuda" else "cpu").manual_seed(seed)
         x_T = start_of(start, trained, n_samples, generator)
         options: dict[str, Any] = {"eta": eta, "autocast": autocast, "progress": True}

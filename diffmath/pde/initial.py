@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from diffmath._arguments import as_rng
 from diffmath.domains.box import Box, Floats
 
 __all__ = ["INITIAL_CONDITIONS", "bump", "modes_from", "noise", "random_modes", "step"]
@@ -71,14 +72,14 @@ def bump(domain: Box, position: float = 0.3, width: float = 0.1) -> Floats:
     return u
 
 
-def noise(domain: Box, rng: np.random.Generator) -> Floats:
+def noise(domain: Box, rng: np.random.Generator | int) -> Floats:
     """Independent standard Gaussian numbers in the cells: float64 of the domain's shape."""
-    return rng.standard_normal(domain.shape)
+    return as_rng(rng).standard_normal(domain.shape)
 
 
-def random_modes(domain: Box, rng: np.random.Generator) -> Floats:
+def random_modes(domain: Box, rng: np.random.Generator | int) -> Floats:
     """Gaussian amplitudes of all modes, scaled so that their shares in the energy (21) are alike on average."""
-    c = rng.standard_normal(domain.shape)
+    c = as_rng(rng).standard_normal(domain.shape)
     c.flat[0] = 0.0
     c.flat[1:] /= np.sqrt(domain.eigenvalues.flat[1:] * (c.size - 1))
     return domain.to_grid(c)

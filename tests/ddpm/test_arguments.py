@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from typer.testing import CliRunner
 
 from diffmath import ddpm
+from diffmath.__main__ import app
 from diffmath._arguments import require_pixels
 from diffmath.ddpm import Classifier, gaussian_denoiser, matched_start, metrics, moments, sample, variational_bound
 from diffmath.ddpm import classifier as classifiers
@@ -218,13 +220,19 @@ def test_predictions():
             function(MODEL, MODEL, x)
 
 
-def test_the_networks_own_shape():
-    """A walk starts from images of the size that the network was trained for."""
+def test_the_networks_own_shape(tmp_path):
+    """A walk starts from images of the size that the network was trained for, in the shell too."""
     network = ddpm.UNet(width=32, image_size=8)
     with pytest.raises(ValueError, match=r"x_T must have shape \(N, 1, 8, 8\).*its shape is \(2, 1, 16, 16\)"):
         sample(network, SHORT, torch.zeros(2, 1, 16, 16), n_steps=1)
     wrapped = sample(lambda x, t: network(x, t), SHORT, torch.zeros(2, 1, 16, 16), n_steps=1)
     assert wrapped.shape == (2, 1, 16, 16)
+    file = tmp_path / "small.safetensors"
+    ddpm.save_checkpoint(file, network, SHORT)
+    for command, said in (("sample", "1 x 8 x 8"), ("evaluate", "(1, 8, 8)")):
+        done = CliRunner().invoke(app, [command, "--checkpoint", str(file), "--start", "matched"])
+        assert done.exit_code == 2
+        assert said in " ".join(done.output.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("make", [lambda x: x, lambda x: x.numpy()])

@@ -511,7 +511,7 @@ def test_a_collapsed_generator(digits, judge, image):
     energy = 2 * distance(image.reshape(1, -1).double().numpy(), x).mean() - among(x, distance)
     assert found.energy.value == pytest.approx(energy, rel=1e-5)  # differences of squares, under a root
     assert found.confidence.mean.error < 1e-12
-    assert found.memorisation.copies.value == (1.0 if image is real[0] else 0.0)
+    assert found.memorisation.copies.value == float(torch.equal(image, real[0]))
     assert all(math.isfinite(float(n)) for n in re.findall(r"-?\d+\.\d+", metrics.table({"one": found})))
 
 
