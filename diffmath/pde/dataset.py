@@ -199,6 +199,7 @@ def to_dataset(
             f"[0, {length:g}] in {n} cells" for n, length in zip(domain.shape, domain.lengths, strict=True)
         ),
         preserve=name,
+        lowest_eigenvalue=float(domain.eigenvalues.ravel()[1:].min()),
         **attributes,
         mean_note=MEANS[attributes["mean"]],
         versions=f"diffmath {__version__}, numpy {np.__version__}, scipy {scipy.__version__}",

@@ -6,13 +6,11 @@ import sys
 import numpy as np
 import pytest
 import xarray as xr
-from PIL import Image
 from typer.testing import CliRunner
 
 from diffmath.__main__ import app
 from diffmath.pde import Box, RenormalizedFlow
 from diffmath.pde.initial import INITIAL_CONDITIONS, bump, modes_from, noise, random_modes, step
-from diffmath.pde.plots import animate, plot
 
 
 def run(*arguments):
@@ -139,50 +137,3 @@ def test_errors_of_the_solver_are_one_line(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: times must be numbers")
-
-
-def test_pictures(tmp_path):
-    """What the panels show, read back from the figure."""
-    times = [0.1, 0.0, 1e-4, 1e-2]
-    line = RenormalizedFlow(Box((32,))).solve(noise(Box((32,)), np.random.default_rng(0)), times)
-    figure = plot(line)
-    curves, image, multiplier = figure.axes[:3]
-    assert [text.get_text() for text in curves.get_legend().get_texts()] == [
-        "$t = 0$",
-        "$t = 0.0001$",
-        "$t = 0.01$",
-        "$t = 0.1$",
-    ]
-    np.testing.assert_array_equal(curves.lines[0].get_ydata(), line.u.sel(time=0.0))
-    np.testing.assert_array_equal(multiplier.lines[0].get_ydata(), line.multiplier.sortby("time")[1:])
-    assert all(ax.get_xlabel() for ax in (curves, image, multiplier))
-    plane = RenormalizedFlow(Box((8, 6))).solve(noise(Box((8, 6)), np.random.default_rng(0)), times)
-    figure = plot(plane)
-    assert len(figure.axes) == 4 + 1
-    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), plane.u.sel(time=0.0).T)
-    assert len(plot(line.isel(time=[0])).axes) == 1
-    solid = RenormalizedFlow(Box((4, 4, 4))).solve(noise(Box((4, 4, 4)), np.random.default_rng(0)), times)
-    with pytest.raises(ValueError, match="of one and two dimensions; the solution has 3"):
-        plot(solid)
-    batch = RenormalizedFlow(Box((8,))).solve(np.eye(8)[:2], times)
-    with pytest.raises(ValueError, match="choose one solution of the batch"):
-        plot(batch)
-    with pytest.raises(ValueError, match="must have its dimension time"):
-        plot(line.isel(time=0))
-
-
-@pytest.mark.parametrize("shape", [(16,), (8, 6)])
-def test_film(shape, tmp_path):
-    """A frame for each time, and the frames differ."""
-    ds = RenormalizedFlow(Box(shape)).solve(noise(Box(shape), np.random.default_rng(0)), [0.0, 1e-3, 1e-1])
-    animate(ds, tmp_path / "film.gif")
-    with Image.open(tmp_path / "film.gif") as film:
-        assert film.n_frames == 3
-        frames = []
-        for i in range(3):
-            film.seek(i)
-            frames.append(np.asarray(film.convert("RGB")))
-    assert (frames[0] != frames[1]).any()
-    assert (frames[1] != frames[2]).any()
-    with pytest.raises(ValueError, match=r"must end in \.gif or \.mp4; it is 'film\.mov'"):
-        animate(ds, tmp_path / "film.mov")

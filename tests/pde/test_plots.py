@@ -1,0 +1,109 @@
+"""What pictures and films of a flow show, read back from figures and files."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffmath.pde import Box, RenormalizedFlow
+from diffmath.pde.initial import noise
+from diffmath.pde.plots import animate, plot
+
+TIMES = [0.1, 0.0, 1e-4, 1e-2]
+
+
+def solution(shape, times=TIMES):
+    return RenormalizedFlow(Box(shape)).solve(noise(Box(shape), np.random.default_rng(0)), times)
+
+
+def labels(ax):
+    return [text.get_text() for text in ax.get_xticklabels()]
+
+
+def test_curves():
+    ds = solution((32,))
+    figure = plot(ds)
+    _, image, curves, multiplier = figure.axes[:4]
+    texts = [text.get_text() for text in curves.get_legend().get_texts()]
+    assert texts == ["$t = 0$", "$t = 0.0001$", "$t = 0.01$", "$t = 0.1$"]
+    np.testing.assert_array_equal(curves.lines[0].get_ydata(), ds.u.sel(time=0.0))
+    np.testing.assert_array_equal(multiplier.lines[0].get_ydata(), ds.multiplier.sortby("time")[1:])
+    assert all(ax.get_xlabel() for ax in (curves, image, multiplier))
+    assert len(plot(ds.isel(time=[0])).axes) == 1
+
+
+def test_the_first_state_can_be_read():
+    """Noise is small beside the smooth states with its energy: it gets a panel that it fills. A mode needs none."""
+    ds = solution((32,))
+    first = plot(ds).axes[0]
+    low, high = first.get_ylim()
+    u_0 = ds.u.sel(time=0.0).values
+    assert np.ptp(u_0) > 0.8 * (high - low)
+    mode = RenormalizedFlow(Box(32)).solve_modes({1: 1.0}, [0.0, 1.0])
+    assert len(plot(mode).axes) == 4
+
+
+@pytest.mark.parametrize("lengths", [(2.0,), (1.0, 3.0)])
+def test_the_lowest_eigenvalue_is_marked(lengths):
+    domain = Box((16,) * len(lengths), lengths)
+    ds = RenormalizedFlow(domain).solve(noise(domain, np.random.default_rng(0)), [1e-3, 1e-2, 1.0])
+    multiplier = plot(ds).axes[-1 if len(lengths) == 2 else 3]
+    assert multiplier.lines[1].get_ydata()[0] == pytest.approx((np.pi / max(lengths)) ** 2)
+
+
+@pytest.mark.parametrize("shape", [(32,), (8, 6)])
+@pytest.mark.parametrize("times", [[0, 1e-4, 1e-2, 1, np.inf], [0, 0.1, 0.2, np.inf], [0, np.inf], [np.inf]])
+def test_infinity(shape, times):
+    """It has a tick of its own, beyond the finite times, where the multiplier has its limit."""
+    figure = plot(solution(shape, times))
+    figure.draw_without_rendering()
+    if len(times) == 1:
+        return
+    multiplier = figure.axes[-1] if len(shape) == 2 else next(a for a in figure.axes if "lambda" in a.get_ylabel())
+    assert labels(multiplier)[-1] == "$\\infty$"
+    (point,) = multiplier.lines[-1].get_xdata()
+    assert point > max(multiplier.lines[0].get_xdata(), default=-1)
+
+
+def test_frames():
+    """Each frame fills its own scale, and no title is cut off."""
+    ds = solution((8, 6), [0, 1e-4, 1e-2, 0.1])
+    figure = plot(ds)
+    frame = figure.axes[0]
+    u_0 = ds.u.values[0]
+    np.testing.assert_allclose(frame.images[0].get_array(), u_0.T / np.abs(u_0).max())
+    figure.draw_without_rendering()
+    top = figure.bbox.y1
+    assert all(ax.title.get_window_extent().y1 <= top for ax in figure.axes)
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="of one and two dimensions; the solution has 3"):
+        plot(solution((4, 4, 4)))
+    batch = RenormalizedFlow(Box((8,))).solve(np.eye(8)[:2], TIMES)
+    with pytest.raises(ValueError, match="choose one solution of the batch"):
+        plot(batch)
+    with pytest.raises(ValueError, match="must have its dimension time"):
+        plot(solution((32,)).isel(time=0))
+
+
+def test_a_notebook_shows_pictures_and_films():
+    assert plot(solution((16,)))._repr_png_().startswith(b"\x89PNG")
+    film = animate(solution((16,)))._repr_html_()
+    assert film.count("data:image/png") == len(TIMES)
+
+
+@pytest.mark.parametrize("shape", [(16,), (8, 6)])
+def test_film(shape, tmp_path):
+    """A frame for each time, and the frames differ."""
+    ds = solution(shape, [0.0, 1e-3, 1e-1])
+    animate(ds, tmp_path / "film.gif")
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 3
+        frames = []
+        for i in range(3):
+            film.seek(i)
+            frames.append(np.asarray(film.convert("RGB")))
+    assert (frames[0] != frames[1]).any()
+    assert (frames[1] != frames[2]).any()
+    with pytest.raises(ValueError, match=r"must end in \.gif or \.mp4; it is 'film\.mov'"):
+        animate(ds, tmp_path / "film.mov")
