@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import time
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -14,7 +15,7 @@ import typer
 # Threads that wait give the processor away; see diffmath.__main__. Before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from diffmath._files import save_figure
+from diffmath._files import require_writable, save_figure
 from paper_figures.run import Profile, Run
 
 
@@ -40,7 +41,10 @@ def main(
     ] = None,
 ) -> None:
     """Regenerate figures of Higham, Higham and Grindrod (SIAM Review, 2025) from real MNIST."""
-    for number in sorted(set(figures or range(1, 8))):
+    numbers = sorted(set(figures or range(1, 8)))
+    for number, ending in product(numbers, ("png", "pdf")):
+        require_writable(out / f"figure{number}.{ending}")
+    for number in numbers:
         start = time.perf_counter()
         run = Run(number, profile, device, seed, checkpoint)
         module = importlib.import_module(f"paper_figures.figure{number}")

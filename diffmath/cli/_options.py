@@ -8,7 +8,10 @@ from typing import Any
 
 import typer
 
-__all__ = ["Start", "is_first", "require_unset", "require_writable", "start_of"]
+__all__ = ["Start", "is_first", "require_output", "require_unset", "start_of"]
+
+PICTURES = (".png", ".pdf")
+FILMS = {".gif": "pillow", ".mp4": "ffmpeg"}
 
 
 class Start(StrEnum):
@@ -51,15 +54,56 @@ def require_unset(context: typer.Context, why: str, *names: str) -> None:
             raise typer.BadParameter(why, param_hint=f"--{name.replace('_', '-')}")
 
 
-def require_writable(path: Path | None, option: str) -> None:
-    """That a file can be written is known now rather than after the work."""
-    from tempfile import TemporaryFile
+def require_output(
+    path: Path | None,
+    option: str,
+    kinds: tuple[str, ...] = (),
+    *,
+    channels: int | None = None,
+    dimension: int | None = None,
+) -> str:
+    """Check an output before the work: that its file can be written, and is of a kind that can hold it.
+
+    Parameters
+    ----------
+    path : pathlib.Path or None
+        The file; nothing is checked without one.
+    option : str
+        The option that names it, for the error.
+    kinds : tuple of str
+        The endings it may have, in small letters; any unless given. A device without an ending is of the first kind.
+    channels : int, optional
+        Of the images: pictures show one or three.
+    dimension : int, optional
+        Of a flow's domain: pictures and films show one or two.
+
+    Returns
+    -------
+    str
+        The ending in small letters.
+    """
+    from diffmath._files import require_writable
 
     if path is None:
-        return
+        return ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path.parent):
-            pass
+        path = require_writable(path)
     except OSError as error:
-        raise typer.BadParameter(f"{path} cannot be written: {error.strerror}", param_hint=option) from None
+        raise typer.BadParameter(str(error), param_hint=option) from None
+    kind = path.suffix.lower()
+    if kinds and not kind and path.exists() and not path.is_file():
+        kind = kinds[0]
+    if kinds and kind not in kinds:
+        endings = " or ".join((", ".join(kinds[:-1]), kinds[-1]) if len(kinds) > 1 else kinds)
+        raise typer.BadParameter(f"the ending must be {endings}; it is {path.suffix!r}", param_hint=option)
+    if kind in PICTURES and channels not in (None, 1, 3):
+        raise typer.BadParameter(f"pictures show 1 or 3 channels; the images have {channels}", param_hint=option)
+    if kind in (*PICTURES, *FILMS) and dimension not in (None, 1, 2):
+        raise typer.BadParameter(f"pictures show 1 or 2 dimensions; the domain has {dimension}", param_hint=option)
+    if kind in FILMS:
+        from matplotlib import animation
+
+        if not animation.writers.is_available(FILMS[kind]):
+            need = f"a {kind} film needs {FILMS[kind]}, which is not installed; try a .gif"
+            raise typer.BadParameter(need, param_hint=option)
+    return kind

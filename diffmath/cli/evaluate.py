@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from diffmath.cli._options import Start, require_unset, require_writable, start_of
+from diffmath.cli._options import Start, require_output, require_unset, start_of
 
 __all__ = ["evaluate"]
 
@@ -45,7 +45,7 @@ def evaluate(
     import torch
 
     from diffmath import ddpm
-    from diffmath._files import replacing
+    from diffmath._files import as_path, replacing
     from diffmath.data import load_mnist, to_tensor
     from diffmath.ddpm import metrics
     from diffmath.ddpm._environment import autocast_dtype, provenance
@@ -53,13 +53,13 @@ def evaluate(
     if samples is not None:
         idle = ("checkpoint", "n_samples", "n_steps", "method", "eta", "start", "autocast")
         require_unset(context, f"it is of no use with samples from a file; {samples} came", *idle)
-    require_writable(json, "--json")
+    require_output(json, "--json")
     place = ddpm.choose_device(device)
     rng = np.random.default_rng(seed)
     reference, training = (to_tensor(load_mnist(split, data_dir).images) for split in ("test", "train"))
     if samples is not None:
         try:
-            images = torch.from_numpy(np.load(samples, allow_pickle=False))
+            images = torch.from_numpy(np.load(as_path(samples), allow_pickle=False))
         except (OSError, ValueError, EOFError, TypeError, AttributeError) as error:
             raise typer.BadParameter(f"{samples} is no .npy file of numbers: {error}", param_hint="samples") from None
         made: dict[str, Any] = {"file": str(samples)}

@@ -7,13 +7,13 @@ from typing import Annotated, Optional
 
 import typer
 
-from diffmath.cli._options import Start, is_first, require_writable, start_of
+from diffmath.cli._options import Start, is_first, require_output, start_of
 
 __all__ = ["sample"]
 
 
 def sample(
-    out: Annotated[Path, typer.Option(help="A picture (.png), or the array (.npy) of shape (N, 1, 32, 32).")] = Path(
+    out: Annotated[Path, typer.Option(help="A picture (.png), or the array (.npy), of shape (N, 1, 32, 32).")] = Path(
         "samples.png"
     ),
     checkpoint: Annotated[
@@ -34,17 +34,15 @@ def sample(
     """Sample images by Algorithm 2, or another way; torchrun shares them out over devices."""
     import numpy as np
     import torch
-    from matplotlib import image
 
     from diffmath import ddpm
     from diffmath._files import replacing
-    from diffmath.data import tile
+    from diffmath.data import save_sheet
 
-    if out.suffix not in (".png", ".npy"):
-        raise typer.BadParameter(f"the ending must be .png or .npy; it is {out.suffix!r}", param_hint="--out")
-    require_writable(out, "--out")
     with ddpm.joined(device) as place:
         trained = ddpm.load_checkpoint(checkpoint, device=place)
+        channels = getattr(trained.model, "image_shape", (1,))[0]
+        kind = require_output(out, "--out", (".png", ".npy"), channels=channels)
         generator = torch.Generator(place if place.type == "cuda" else "cpu").manual_seed(seed)
         images = ddpm.sample(
             trained.model,
@@ -62,11 +60,9 @@ def sample(
         )
     if not is_first():
         return
-    array = images.cpu().numpy()
-    with replacing(out) as temporary:
-        if out.suffix == ".npy":
-            np.save(temporary, array)
-        else:
-            sheet = tile(array, columns=min(n_samples, max(3, round(n_samples**0.5))))
-            image.imsave(temporary, sheet.repeat(3, 0).repeat(3, 1), cmap="gray", vmin=-1, vmax=1)
+    if kind == ".png":
+        save_sheet(out, images, columns=min(n_samples, max(3, round(n_samples**0.5))), scale=3)
+    else:
+        with replacing(out) as temporary, open(temporary, "wb") as file:
+            np.save(file, images.cpu().numpy())
     typer.echo(f"{n_samples} images in {out}")

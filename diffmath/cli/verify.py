@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from diffmath.cli._options import require_writable
+from diffmath.cli._options import require_output
 
 __all__ = ["verify"]
 
@@ -28,7 +28,7 @@ def verify(
     from diffmath._files import replacing
 
     start = time.perf_counter()
-    require_writable(json, "--json")
+    require_output(json, "--json")
     results = verification.verify(examples, seed=seed, progress=True)
     typer.echo(verification.table(results))
     if json is not None:
