@@ -13,6 +13,7 @@ matplotlib is loaded before it is needed.
 ``diffmath.ddpm``      the denoising diffusion model, Algorithms 1 and 2 (loads torch)
 ``diffmath.domains``   boxes, and the eigenfunctions of the Laplacian on them
 ``diffmath.pde``       the gradient-norm-preserving heat flow, eqs. (20)-(23)
+``diffmath.toy``       points in the plane to train on: moons, rings, mixtures
 ``diffmath.verification``  every equation checked by other means
 """
 
@@ -29,7 +30,7 @@ __version__ = "0.1.0"
 # after that; whoever sets OMP_WAIT_POLICY beforehand decides.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-_ROOMS = ("data", "ddpm", "domains", "gaussian", "pde", "schedule", "verification")
+_ROOMS = ("data", "ddpm", "domains", "gaussian", "pde", "schedule", "toy", "verification")
 __all__ = ["__version__", *_ROOMS]
 
 

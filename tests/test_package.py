@@ -28,6 +28,7 @@ def loaded_by(statement):
         ("import diffmath; diffmath.pde", {"torch", "matplotlib", "diffmath.ddpm"}),
         ("import diffmath.pde", {"torch", "matplotlib", "diffmath.ddpm"}),
         ("import diffmath.gaussian", {"torch", "matplotlib", "scipy", "diffmath.ddpm", "diffmath.pde"}),
+        ("import diffmath.toy", {"torch", "matplotlib", "scipy", "diffmath.ddpm", "diffmath.pde"}),
         ("import diffmath.schedule", {"torch", "matplotlib", "scipy", "diffmath.ddpm", "diffmath.pde"}),
         ("import diffmath.data", {"torch", "matplotlib", "mlxtend", "diffmath.ddpm", "diffmath.pde"}),
         ("import diffmath.ddpm", {"matplotlib", "diffmath.pde", "paper_figures"}),
@@ -61,7 +62,12 @@ def test_readme():
         "diffmath.domains.eigenbasis",
         "diffmath.pde.flow",
         "diffmath.pde.initial",
+        "diffmath.ddpm.checkpoints",
+        "diffmath.ddpm.mlp",
+        "diffmath.ddpm.training.algorithm",
+        "diffmath.ddpm.training.run",
         "diffmath.ddpm.unet",
+        "diffmath.toy",
     ],
 )
 def test_docstrings(module):

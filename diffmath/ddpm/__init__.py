@@ -8,12 +8,14 @@ from diffmath.ddpm.cost import TrainingCost, forward_flop, training_cost
 from diffmath.ddpm.denoisers import gaussian_denoiser, mixture_denoiser, points_denoiser
 from diffmath.ddpm.likelihood import VariationalBound, bound_weight, gaussian_decoder, pixel_decoder, variational_bound
 from diffmath.ddpm.metrics import Evaluation, evaluate
+from diffmath.ddpm.mlp import MLP
 from diffmath.ddpm.sampling import sample
 from diffmath.ddpm.starts import matched_start, moments
-from diffmath.ddpm.training import TrainingDivergedError, TrainingResult, train
+from diffmath.ddpm.training import TrainingDivergedError, TrainingResult, squared_error, train
 from diffmath.ddpm.unet import UNet
 
 __all__ = [
+    "MLP",
     "Checkpoint",
     "CheckpointError",
     "Classifier",
@@ -41,6 +43,7 @@ __all__ = [
     "sample",
     "save_checkpoint",
     "save_classifier",
+    "squared_error",
     "train",
     "train_classifier",
     "training_cost",

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from diffmath._files import replacing
 from diffmath.ddpm._environment import choose_device, memory_format
+from diffmath.ddpm.mlp import MLP
 from diffmath.ddpm.unet import UNet
 from diffmath.schedule import VarianceSchedule
 
@@ -31,7 +32,10 @@ __all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"
 
 FORMAT, VERSION, DIGEST = "diffmath.checkpoint", 2, "sha256"
 SHIPPED = ("compact", "paper")  # the first is the default
-NETWORKS: dict[str, type[nn.Module]] = {"UNet": UNet}  # those that a file's configuration is enough to build
+NETWORKS: dict[str, type[nn.Module]] = {
+    "UNet": UNet,
+    "MLP": MLP,
+}  # those that a file's configuration is enough to build
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 

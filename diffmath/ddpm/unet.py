@@ -8,16 +8,19 @@ structure follows Ronneberger et al. (2015) and Ho, Jain and Abbeel (2020).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffmath._arguments import require_count
+from diffmath._arguments import require_count, require_counts
 
 __all__ = ["UNet"]
 
-GROUPS = 32
+GROUPS = 32  # in each normalisation, or fewer where the width is no multiple
 
 
 class UNet(nn.Module):
@@ -30,54 +33,60 @@ class UNet(nn.Module):
     Parameters
     ----------
     width : int
-        The base width c, a multiple of 32, the number of groups in each normalisation.
+        The base width c, even. Each normalisation has 32 groups, or as many as divide c if it is no multiple of 32.
     channels : int
-        Image channels.
-    image_size : int
-        Height and width of the images, a multiple of 4. It is what `diffmath.ddpm.sample` makes unless told
-        otherwise; the parameters do not depend on it.
+        Image channels: 1 for grey images, 3 for colour.
+    image_size : int or (int, int)
+        Height and width of the images, multiples of 4. `diffmath.ddpm.sample` makes images of this size by default;
+        the parameters do not depend on it.
 
     Raises
     ------
     TypeError
         If one of them is no integer.
     ValueError
-        If ``channels`` is less than 1, ``width`` is not a positive multiple of 32, or ``image_size`` of 4.
+        If ``channels`` is less than 1, ``width`` is odd, or ``image_size`` is no multiple of 4.
 
     Examples
     --------
     >>> sum(p.numel() for p in UNet.paper().parameters())
     12980033
+    >>> UNet(width=8, channels=3, image_size=(64, 48)).image_shape
+    (3, 64, 48)
     """
 
-    def __init__(self, width: int = 64, channels: int = 1, image_size: int = 32) -> None:
+    def __init__(self, width: int = 64, channels: int = 1, image_size: int | Sequence[int] = 32) -> None:
         super().__init__()
-        width, channels, image_size = (
-            require_count(name, n) for name, n in (("width", width), ("channels", channels), ("image_size", image_size))
-        )
-        if width % GROUPS:
-            raise ValueError(f"width must be a positive multiple of {GROUPS}; it is {width}")
-        if image_size % 4:
-            raise ValueError(f"image_size must be a positive multiple of 4; it is {image_size}")
-        self.config = {"width": width, "channels": channels, "image_size": image_size}
-        c, e = width, 4 * width
+        width, channels = require_count("width", width, 2), require_count("channels", channels)
+        if width % 2:
+            raise ValueError(f"width must be even; it is {width}")
+        sizes = require_counts("image_size", image_size if isinstance(image_size, (list, tuple)) else [image_size])
+        if len(sizes) > 2 or any(size % 4 for size in sizes):
+            raise ValueError(f"image_size must be a multiple of 4, or two of them; it is {image_size}")
+        size = sizes[0] if sizes[0] == sizes[-1] else sizes
+        self._size = sizes[0], sizes[-1]
+        self.config: dict[str, Any] = {"width": width, "channels": channels, "image_size": size}
+        groups = max(n for n in range(1, GROUPS + 1) if width % n == 0)
+        c = width
+        residual = partial(ResidualBlock, embedding=4 * c, groups=groups)
+        attention = partial(AttentionBlock, groups=groups)
         self.embedding = TimeEmbedding(c)
         self.conv_in = nn.Conv2d(channels, c, 3, padding=1)
-        self.res1, self.res2 = ResidualBlock(c, c, e), ResidualBlock(c, c, e)
+        self.res1, self.res2 = residual(c, c), residual(c, c)
         self.down1 = nn.Conv2d(c, 2 * c, 3, stride=2, padding=1)
-        self.res3, self.res4 = ResidualBlock(2 * c, 2 * c, e), ResidualBlock(2 * c, 2 * c, e)
-        self.att3, self.att4 = AttentionBlock(2 * c), AttentionBlock(2 * c)
+        self.res3, self.res4 = residual(2 * c, 2 * c), residual(2 * c, 2 * c)
+        self.att3, self.att4 = attention(2 * c), attention(2 * c)
         self.down2 = nn.Conv2d(2 * c, 4 * c, 3, stride=2, padding=1)
-        self.res5, self.res6 = ResidualBlock(4 * c, 4 * c, e), ResidualBlock(4 * c, 4 * c, e)
-        self.res7, self.res8 = ResidualBlock(4 * c, 4 * c, e), ResidualBlock(4 * c, 4 * c, e)
-        self.att7, self.att8 = AttentionBlock(4 * c), AttentionBlock(4 * c)
-        self.res9, self.res10 = ResidualBlock(8 * c, 4 * c, e), ResidualBlock(8 * c, 4 * c, e)
+        self.res5, self.res6 = residual(4 * c, 4 * c), residual(4 * c, 4 * c)
+        self.res7, self.res8 = residual(4 * c, 4 * c), residual(4 * c, 4 * c)
+        self.att7, self.att8 = attention(4 * c), attention(4 * c)
+        self.res9, self.res10 = residual(8 * c, 4 * c), residual(8 * c, 4 * c)
         self.up2 = nn.ConvTranspose2d(4 * c, 2 * c, 3, stride=2, padding=1, output_padding=1)
-        self.res11, self.res12 = ResidualBlock(4 * c, 2 * c, e), ResidualBlock(4 * c, 2 * c, e)
-        self.att11, self.att12 = AttentionBlock(2 * c), AttentionBlock(2 * c)
+        self.res11, self.res12 = residual(4 * c, 2 * c), residual(4 * c, 2 * c)
+        self.att11, self.att12 = attention(2 * c), attention(2 * c)
         self.up1 = nn.ConvTranspose2d(2 * c, c, 3, stride=2, padding=1, output_padding=1)
-        self.res13, self.res14 = ResidualBlock(2 * c, c, e), ResidualBlock(2 * c, c, e)
-        self.norm_out = nn.GroupNorm(GROUPS, 2 * c)
+        self.res13, self.res14 = residual(2 * c, c), residual(2 * c, c)
+        self.norm_out = nn.GroupNorm(groups, 2 * c)
         self.conv_out = nn.Conv2d(2 * c, channels, 3, padding=1)
         # The untrained network predicts zero, the mean of the noise: training starts at a loss of exactly E|eps|^2.
         nn.init.zeros_(self.conv_out.weight)
@@ -96,8 +105,8 @@ class UNet(nn.Module):
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """The shape (channels, height, width) of one image."""
-        size = self.config["image_size"]
-        return self.config["channels"], size, size
+        height, width = self._size
+        return self.config["channels"], height, width
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Predict the noise in ``x``.
@@ -170,13 +179,13 @@ class TimeEmbedding(nn.Module):
 class ResidualBlock(nn.Module):
     """Two normalised 3 x 3 convolutions with the time between them, and a 1 x 1 skip from the normalised input."""
 
-    def __init__(self, channels_in: int, channels_out: int, embedding: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, embedding: int, groups: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(GROUPS, channels_in)
+        self.norm1 = nn.GroupNorm(groups, channels_in)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.norm_embedding = nn.GroupNorm(GROUPS, embedding)
+        self.norm_embedding = nn.GroupNorm(groups, embedding)
         self.linear = nn.Linear(embedding, channels_out)
-        self.norm2 = nn.GroupNorm(GROUPS, channels_out)
+        self.norm2 = nn.GroupNorm(groups, channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.skip = nn.Conv2d(channels_in, channels_out, 1)
 
@@ -192,9 +201,9 @@ class ResidualBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """Single-head self-attention over the pixels of the normalised input, added to that input."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.norm = nn.GroupNorm(groups, channels)
         self.query_key_value = nn.Linear(channels, 3 * channels)
         self.project = nn.Linear(channels, channels)
 

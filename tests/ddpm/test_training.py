@@ -32,7 +32,7 @@ from diffmath.ddpm import (
 from diffmath.ddpm._environment import peak_memory
 from diffmath.ddpm._processes import Processes
 from diffmath.ddpm.checkpoints import _pack, read_tensors
-from diffmath.ddpm.training import _Batches
+from diffmath.ddpm.training.batches import Batches, OnDevice
 from diffmath.schedule import VarianceSchedule
 
 SCHEDULE = VarianceSchedule.linear(20, 1e-3, 0.3)
@@ -155,14 +155,14 @@ def test_batches_cover_each_epoch():
     """An epoch has every image once, across batches that straddle its end; the order changes between epochs."""
     schedule = VarianceSchedule.linear(7)
     images = torch.arange(10.0).reshape(10, 1)
-    batches = _Batches(images, schedule, 4, 0, Processes())
+    batches = Batches(images, 7, 4, 0, Processes())
     stream = torch.cat([batches(step)[0].flatten() for step in range(10)]).tolist()
     epochs = [stream[i : i + 10] for i in range(0, 40, 10)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
     x_0, eps, t = batches(3)
-    assert torch.equal(batches.add_noise(x_0, eps, t), schedule.add_noise(x_0, eps, t))
-    again = _Batches(images, schedule, 4, 0, Processes())(3)
+    assert torch.equal(OnDevice(schedule, images).add_noise(x_0, eps, t), schedule.add_noise(x_0, eps, t))
+    again = Batches(images, 7, 4, 0, Processes())(3)
     assert all(torch.equal(a, b) for a, b in zip((x_0, eps, t), again, strict=True))
     many = torch.cat([batches(step)[2] for step in range(2000)])
     counts = torch.bincount(many, minlength=8)
@@ -646,7 +646,7 @@ def test_log(images, tmp_path):
         ("3", "12", "0.8", "0.001"),
         ("6", "24", "1.6", "0.001"),
     ]
-    batches = _Batches(images, SCHEDULE, 4, 0, Processes())
+    batches = Batches(images, SCHEDULE.n_steps, 4, 0, Processes())
     for i, entry in enumerate(entries):
         losses = [[] for _ in levels]
         for step in range(3 * i, 3 * i + 3):
@@ -661,7 +661,7 @@ def test_log(images, tmp_path):
 def test_images_per_second(images, tmp_path, monkeypatch):
     """Of the steps alone: by a clock that ticks in the network only, one image each 0.25, whatever else is done."""
     now = [0.0]
-    monkeypatch.setattr("diffmath.ddpm.training.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("diffmath.ddpm.training.hooks.time", SimpleNamespace(monotonic=lambda: now[0]))
     model = network()
     model.register_forward_hook(lambda *_: now.__setitem__(0, now[0] + 1))
     options = QUICK | {"log_every": 3, "sample_minutes": 0.0, "checkpoint_minutes": 0.0}

@@ -30,6 +30,14 @@ def test_parameter_counts():
     assert len(list(UNet.compact().buffers())) == 0  # nothing that an average of the weights could spoil
 
 
+@pytest.mark.parametrize(("width", "groups"), [(2, 2), (16, 16), (32, 32), (48, 24), (64, 32), (66, 22), (74, 2)])
+def test_groups(width, groups):
+    """32 where the width allows, else its largest divisor below."""
+    found = {m.num_groups for m in UNet(width).modules() if isinstance(m, torch.nn.GroupNorm)}
+    assert found == {groups}
+    assert UNet(width)(torch.randn(2, 1, 8, 12), torch.tensor([1, 2])).shape == (2, 1, 8, 12)
+
+
 def test_cost():
     """3.23 GFLOP for one image, attention included, which is counted in its math form only."""
     net = UNet.paper().eval()
@@ -105,9 +113,12 @@ def test_starts_by_predicting_zero():
 
 
 def test_bad_arguments(compact):
-    with pytest.raises(ValueError, match="multiple of 32; it is 48"):
-        UNet(width=48)
-    with pytest.raises(ValueError, match="multiple of 4; it is 30"):
+    with pytest.raises(ValueError, match="width must be even; it is 33"):
+        UNet(width=33)
+    for size in ((32, 30), (32, 32, 32)):
+        with pytest.raises(ValueError, match="image_size must be a multiple of 4, or two of them; it is"):
+            UNet(image_size=size)
+    with pytest.raises(ValueError, match="multiple of 4, or two of them; it is 30"):
         UNet(image_size=30)
     with pytest.raises(ValueError, match="at least 1; it is 0"):
         UNet(channels=0)

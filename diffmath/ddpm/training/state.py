@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from diffmath._arguments import require_count
-from diffmath.ddpm._log import NoiseLevels
 from diffmath.ddpm._processes import Processes
 from diffmath.ddpm.checkpoints import (
     CheckpointError,
@@ -19,13 +19,14 @@ from diffmath.ddpm.checkpoints import (
     require_fit,
     save_checkpoint,
 )
+from diffmath.ddpm.training.log import NoiseLevels
+from diffmath.ddpm.training.settings import ADDED_LATER, CHANGEABLE, learning_rate
 from diffmath.schedule import VarianceSchedule
 
 __all__ = ["State", "TrainingDivergedError"]
 
+RECORD = ("resumed", "steps", "images_seen", "settings", "losses", "seconds", "started_from")
 NEVER = 1 << 62  # no run has so many steps
-CHANGEABLE = {"learning_rate", "betas", "warm_up", "average_decay", "seed", "frozen"}
-"""The settings that a resumed run may change: those on which the count of images and epochs does not depend."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -37,6 +38,8 @@ class State:
 
     Attributes
     ----------
+    path : pathlib.Path or None
+        The checkpoint, if one is written.
     step, seconds : int, float
         Steps done, and the time they took.
     losses : list of (int, float)
@@ -56,10 +59,14 @@ class State:
         metadata: dict[str, Any],
         origin: dict[str, Any],
         processes: Processes,
+        path: Path | None,
         started_from: Mapping[str, Any] | None = None,
     ) -> None:
+        self.path = path
         self.model, self.average, self.optimizer, self.schedule = model, average, optimizer, schedule
         self.settings, self.metadata, self.origin, self.processes = settings, metadata, origin, processes
+        if taken := metadata.keys() & {*origin, *RECORD}:
+            raise ValueError(f"metadata must not have the entries of the record itself; it has {sorted(taken)}")
         self.images_before = 0  # seen by the weights in the training they come from
         if started_from is not None:
             self.images_before = require_count(
@@ -75,42 +82,51 @@ class State:
         self._lost = torch.full((), NEVER, device=device)  # the first step whose loss is not finite
 
     def learning_rate(self, step: int) -> float:
-        """That of a step, 1 the first: rising in a warm-up, then constant."""
-        most, warm_up = self.settings["learning_rate"], self.settings["warm_up"]
-        return float(most * min(1.0, step / warm_up)) if warm_up else float(most)
+        """That of a step, 1 the first."""
+        return learning_rate(self.settings, step)
+
+    def set_learning_rate(self) -> None:
+        """Give the optimiser the learning rate of the next step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step + 1)
 
     def count(self, losses: Tensor, t: Tensor) -> None:
-        """One more step, from the losses of its images at their times; does not wait for the device."""
+        """Count a step, given the losses of its images at their times; does not wait for the device."""
+        decay = min(self.settings["average_decay"], (1 + self.step) / (10 + self.step)) if self.step else 0.0
+        # torch's own `AveragedModel` counts on the host, and waits for the device.
+        get_ema_multi_avg_fn(decay)(list(self.average.parameters()), list(self.model.parameters()), 0)
+        for kept, current in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            kept.copy_(current)
         self.step += 1
         self.levels.add(losses, t)
         self._lost = torch.where(torch.isfinite(losses).all(), self._lost, self._lost.clamp(max=self.step))
 
-    def take_loss(self, path: Path | None) -> tuple[float, dict[str, float]]:
+    def take_loss(self) -> tuple[float, dict[str, float]]:
         """The mean loss since it was last taken, checked and noted, and that of each bin of noise levels."""
         sums = self.processes.sum(self.levels.sums.clone())
-        self._check_finite("the loss", sums[0].sum(), path)
+        self._check_finite("the loss", sums[0].sum())
         total, each = float(sums[0].sum() / sums[1].sum()), (sums[0] / sums[1]).tolist()
         self.losses.append((self.step, total))
         self.levels.sums.zero_()
         return total, dict(zip(self.levels.names, each, strict=True))
 
-    def check(self, path: Path | None) -> None:
+    def check(self) -> None:
         """Raise TrainingDivergedError unless the loss, all weights and Adam's moments are finite."""
-        self._check_finite("the loss", self.processes.sum(self.levels.sums.clone()).sum(), path)
+        self._check_finite("the loss", self.processes.sum(self.levels.sums.clone()).sum())
         slots = [slot for each in self.optimizer.state.values() for slot in each.values()]
         for name, tensors in (("weight", list(self.model.parameters())), ("moment of Adam", slots)):
             largest = nn.utils.get_total_norm(tensors, norm_type=torch.inf)
-            self._check_finite(f"the largest {name}", largest, path)
+            self._check_finite(f"the largest {name}", largest)
 
-    def _check_finite(self, name: str, value: Tensor, path: Path | None) -> None:
+    def _check_finite(self, name: str, value: Tensor) -> None:
         if not torch.isfinite(value):
             step = -self.processes.largest(-int(self._lost)) if name == "the loss" else NEVER
             when = f"at step {step}" if step < NEVER else f"by step {self.step}"
             rate = self.learning_rate(min(step, self.step))
             kept, advice = "there is no checkpoint", "Begin again with a smaller learning rate."
-            if path and path.exists():
+            if self.path and self.path.exists():
                 smaller = f"{self.settings['learning_rate'] / 4:.3g}"
-                kept = f"the last good checkpoint is {path}"
+                kept = f"the last good checkpoint is {self.path}"
                 advice = (
                     "Resume from it with a smaller learning rate: train(..., resume=True, change_settings=True, "
                     f"learning_rate={smaller}), or --resume --change-settings --learning-rate {smaller}."
@@ -140,17 +156,17 @@ class State:
             "seconds": round(self.seconds, 6),
         }
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint to go on from. All processes call, the first writes."""
-        self.check(path)  # never replace a good checkpoint by a bad one
+    def save(self) -> None:
+        """Write the checkpoint to resume from. All processes call, the first writes."""
+        self.check()  # never replace a good checkpoint by a bad one
         sums = self.processes.sum(self.levels.sums.clone())
-        if not self.processes.first:
+        if self.path is None or not self.processes.first:
             return
         tensors = {f"weights.{name}": t for name, t in self.model.state_dict().items()}
         for name, weight in self.model.named_parameters():  # weights that are frozen or unused have no state
             tensors |= {f"optimizer.{name}.{slot}": t for slot, t in self.optimizer.state.get(weight, {}).items()}
         tensors["losses"] = sums
-        save_checkpoint(path, self.average, self.schedule, self.record(), training=tensors)
+        save_checkpoint(self.path, self.average, self.schedule, self.record(), training=tensors)
 
     def load(self, path: Path, change_settings: bool = False) -> None:
         """Become what a checkpoint holds; `CHANGEABLE` settings may differ if that is wanted.
@@ -167,8 +183,7 @@ class State:
         slots: dict[str, dict[str, Tensor]] = {}
         names = [name for name, _ in self.model.named_parameters()]
         try:
-            # Older checkpoints have no entry for what was added since, and number the weights.
-            before = {"warm_up": 0, "initial_weights": None, "frozen": [], **record.get("settings", {})}
+            before = ADDED_LATER | record.get("settings", {})
             now = self.settings
             changed = [name for name in {**now, **before} if before.get(name) != now.get(name)]
             if change_settings:
@@ -176,6 +191,7 @@ class State:
             require_architecture(header["architecture"], self.model)
             for key, tensor in _part(tensors, "training.optimizer.").items():
                 name, _, slot = key.rpartition(".")
+                # Older checkpoints number the weights.
                 slots.setdefault(name if name in names else names[int(name)], {})[slot] = tensor
             if not changed:
                 self._restore(tensors, slots, record)

@@ -1,0 +1,85 @@
+"""The minibatches of Algorithm 1: images, noise and times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffmath.ddpm._processes import Processes
+from diffmath.schedule import VarianceSchedule
+
+__all__ = ["Batches", "OnDevice"]
+
+
+class Batches:
+    """The images, noise and times of any step, from the seed and the step's number alone.
+
+    Each process keeps its own share of a minibatch; the shares of all processes make up the minibatch of one. All of it
+    lies on the device of the images, so that no step waits for the device.
+
+    Parameters
+    ----------
+    images : Tensor, shape (N, ...)
+    n_times : int
+        T.
+    batch_size, seed : int
+    processes : Processes
+    """
+
+    def __init__(self, images: Tensor, n_times: int, batch_size: int, seed: int, processes: Processes) -> None:
+        self.images, self.n_times, self.batch_size, self.seed = images, n_times, batch_size, seed
+        self.own = processes.share(batch_size)
+        self.generator = torch.Generator(images.device)
+        self.order: tuple[int, Tensor] | None = None
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """x_0, eps and t of a step, 0 the first."""
+        x_0 = self.images[self._indices(step)[self.own]]
+        self.generator.manual_seed(_mix(self.seed, 1, step))
+        t = torch.randint(1, self.n_times + 1, (self.batch_size,), device=x_0.device, generator=self.generator)
+        self.generator.manual_seed(_mix(self.seed, 2, step))
+        shape = (self.batch_size, *x_0.shape[1:])
+        eps = torch.randn(shape, dtype=x_0.dtype, device=x_0.device, generator=self.generator)
+        return x_0, eps[self.own], t[self.own]
+
+    def _indices(self, step: int) -> Tensor:
+        """The next images of an endless sequence of epochs, each in a new order; none is left out where they meet."""
+        n, parts = len(self.images), []
+        begin, end = step * self.batch_size, (step + 1) * self.batch_size
+        while begin < end:
+            epoch, first = divmod(begin, n)
+            if self.order is None or self.order[0] != epoch:
+                generator = torch.Generator().manual_seed(_mix(self.seed, 0, epoch))
+                self.order = epoch, torch.randperm(n, generator=generator).to(self.images.device)
+            parts.append(self.order[1][first : first + end - begin])
+            begin += len(parts[-1])
+        return torch.cat(parts)
+
+
+class OnDevice:
+    """A schedule whose `add_noise` takes times that lie on a device, and does not wait for it.
+
+    Everything else is the schedule's.
+    """
+
+    def __init__(self, schedule: VarianceSchedule, like: Tensor) -> None:
+        self._schedule = schedule
+        t = np.arange(1, schedule.n_steps + 1)
+        # The coefficients are float64 until here.
+        self._coefficients = [torch.tensor(np.sqrt(c)).to(like) for c in schedule.transition(t, np.zeros_like(t))]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._schedule, name)
+
+    def add_noise(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """`VarianceSchedule.add_noise`, eq. (8)."""
+        a, b = (c[t - 1].reshape(-1, *[1] * (x_0.ndim - 1)) for c in self._coefficients)
+        return a * x_0 + b * eps
+
+
+def _mix(*key: int) -> int:
+    """A seed from a tuple of integers, well mixed: torch's CPU generator uses the low 32 bits only."""
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
