@@ -39,6 +39,7 @@ MEMORY = 16 << 30  # bytes that a mutant may ask for
 GUARDS = {  # those that are quick and see most come first
     "gaussian": ["tests/test_gaussian.py"],
     "schedule": ["tests/test_schedule.py"],
+    "process": ["tests/test_process.py", "tests/test_schedule.py"],
     "ddpm/samplers": ["tests/ddpm/test_samplers.py", "tests/ddpm/test_sampling.py"],
     "ddpm/sampling": ["tests/ddpm/test_sampling.py", "tests/ddpm/test_samplers.py", "tests/ddpm/test_processes.py"],
     "ddpm/denoisers": ["tests/ddpm/test_denoisers.py"],

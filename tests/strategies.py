@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from diffmath.pde import Box
+from diffmath.process import ForwardProcess
 from diffmath.schedule import VarianceSchedule
 
 MAX_STEPS = 200
@@ -113,3 +114,29 @@ def spectra(draw, max_modes=24):
     c = signs * 10.0**exponents
     c[0] = draw(st.floats(0.1, 1.0))
     return c
+
+
+class Modes(ForwardProcess):
+    """A process whose modes have schedules of their own, of one T, and noise of their own size."""
+
+    def __init__(self, schedules, sizes):
+        self.schedules, self.sizes = tuple(schedules), np.asarray(sizes)
+        self.n_steps, self.modes = schedules[0].n_steps, (len(schedules),)
+        self._freeze()
+
+    def _transition(self, t, s):
+        alpha, variance = (
+            np.stack(c, axis=-1) for c in zip(*(p._transition(t, s) for p in self.schedules), strict=True)
+        )
+        return alpha, self.sizes**2 * variance
+
+
+@st.composite
+def mode_processes(draw, n_modes=3):
+    """Processes with modes, which need not have unit variance: (process, increasing times [0, ..., t])."""
+    T = draw(st.integers(2, 40))
+    betas = st.lists(st.floats(1e-6, 0.9), min_size=T, max_size=T)
+    sizes = draw(st.lists(st.floats(0.1, 10), min_size=n_modes, max_size=n_modes))
+    process = Modes([VarianceSchedule(draw(betas)) for _ in range(n_modes)], sizes)
+    times = draw(st.lists(st.integers(1, T), min_size=2, max_size=5, unique=True))
+    return process, [0, *sorted(times)]

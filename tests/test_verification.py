@@ -245,7 +245,7 @@ ALGORITHMS = [
         "_coefficients(t, s)\n        walk.predict(x, max(t - 1, 1),",
     ),
     ("sample", ".fill_(t)", ".fill_(max(t - 1, 1))"),
-    ("sample", "return noise.to(device),", "return (1 + 1e-9) * noise.to(device),"),
+    ("sample", "x, dtype = x_T.to(", "x, dtype = (1 + 1e-9) * x_T.to("),
     ("sample", "return torch.randn(", "generator.manual_seed(0)\n        return torch.randn("),
 ]
 
@@ -259,7 +259,7 @@ def test_errors_in_the_algorithms_are_found(monkeypatch, name, old, new):
     namespace = {"__name__": module.__name__}
     exec(source.replace(old, new), namespace)
     if name == "ancestral":
-        monkeypatch.setitem(samplers.SAMPLERS, name, namespace[name])
+        monkeypatch.setitem(samplers.SAMPLERS, name, samplers.Sampler(name, namespace[name]))
     else:
         monkeypatch.setattr(ddpm, name, namespace[name])
     label = "Algorithm 1" if name == "train" else "Algorithm 2"

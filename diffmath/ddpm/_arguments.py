@@ -72,10 +72,10 @@ def require_finite(tensor: Tensor, name: str) -> None:
         raise ValueError(f"{name} must be finite; it holds NaN or infinity")
 
 
-def require_process(schedule: Any) -> None:
-    """TypeError unless this is a schedule; the model comes before it."""
-    if not isinstance(schedule, VarianceSchedule):
-        raise TypeError(f"schedule must be a VarianceSchedule; it is a {type(schedule).__name__}")
+def require_process(schedule: Any, kind: type = VarianceSchedule) -> None:
+    """TypeError unless this is a schedule, or another kind of process: a model comes before it, not after."""
+    if not isinstance(schedule, kind):
+        raise TypeError(f"schedule must be a {kind.__name__}; it is a {type(schedule).__name__}")
 
 
 def require_model(model: Any) -> None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from diffmath.ddpm._arguments import as_tensor, require_process
+from diffmath.process import ForwardProcess, spread
 from diffmath.schedule import VarianceSchedule
 
 __all__ = ["gaussian_denoiser", "mixture_denoiser", "points_denoiser"]
@@ -27,7 +28,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
 def gaussian_denoiser(
-    schedule: VarianceSchedule,
+    schedule: ForwardProcess,
     mean: float | Tensor,
     variance: float | Tensor | None = None,
     *,
@@ -61,7 +62,7 @@ def gaussian_denoiser(
         If the mean is not finite, a variance is negative or not finite, the covariance is not as above, or not exactly
         one of the two is given.
     """
-    require_process(schedule)
+    require_process(schedule, ForwardProcess if covariance is None else VarianceSchedule)
     m, v, axes = gaussian_data(mean, variance, covariance)
     if axes is not None:
         return _correlated(schedule, m, v, axes)
@@ -77,7 +78,7 @@ def gaussian_denoiser(
     return denoise
 
 
-def _correlated(schedule: VarianceSchedule, m: Tensor, v: Tensor, axes: Tensor) -> Denoiser:
+def _correlated(schedule: ForwardProcess, m: Tensor, v: Tensor, axes: Tensor) -> Denoiser:
     """The Gaussian denoiser in the covariance's eigenbasis, where the components are independent."""
     independent = gaussian_denoiser(schedule, 0.0, v)
 
@@ -223,8 +224,8 @@ def points_denoiser(schedule: VarianceSchedule, points: Tensor, weights: Tensor 
     return denoise
 
 
-def _coefficients(schedule: VarianceSchedule, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """alpha_bar_t and 1 - alpha_bar_t for each sample, float64, shaped to multiply x_t."""
+def _coefficients(schedule: ForwardProcess, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """alpha_bar_t and the variance of x_t given x_0 for each sample, float64, shaped to multiply x_t."""
     for name, given in (("x_t", x_t), ("t", t)):
         if not isinstance(given, Tensor):
             raise TypeError(f"{name} must be a tensor; it is a {type(given).__name__}")
@@ -233,8 +234,8 @@ def _coefficients(schedule: VarianceSchedule, x_t: Tensor, t: Tensor) -> tuple[T
     if t.shape != x_t.shape[:1]:
         raise ValueError(f"t must have one entry for each of the {len(x_t)} samples; its shape is {tuple(t.shape)}")
     alpha_bar, rest = schedule.transition(t, torch.zeros_like(t))
-    shape = (-1, *[1] * (x_t.ndim - 1))
-    return alpha_bar.to(x_t.device).reshape(shape), rest.to(x_t.device).reshape(shape)
+    first, second = (spread(c.to(x_t.device), 1, tuple(x_t.shape)) for c in (alpha_bar, rest))
+    return first, second
 
 
 def require_shape(sample: tuple[int, ...], name: str, shape: tuple[int, ...], *allowed: tuple[int, ...]) -> None:

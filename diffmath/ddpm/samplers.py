@@ -2,10 +2,10 @@ r"""Ways back from noise to an image: one function for each sampler of `diffmath
 
 Each is a generator of (x, walk), with x a Tensor of shape (N, ...), the state at the first of the times of a `Walk`. It
 walks down those times, changes x in place by float64 coefficients, and yields the time, an int, and x after every step.
-All but "heun" ask the model once a step.
 
-Written in :math:`\alpha_{t|s}` and :math:`1 - \alpha_{t|s}`, the pair that `VarianceSchedule.transition` gives without
-cancellation, and without differences of nearly equal numbers, so that they hold for any jump from t to s.
+They are written in the pair :math:`(\alpha_{t|s}, v_{t|s})` of a `diffmath.process.ForwardProcess`, numbers or arrays
+over modes, and without differences of nearly equal numbers, so that they hold for any jump from t to s. A new sampler
+is a function here, and a `Sampler` in the list below the functions.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from diffmath.schedule import VarianceSchedule
+from diffmath.process import ForwardProcess
 
-__all__ = ["SAMPLERS", "Walk", "ancestral", "ddim", "dpmsolver", "heun"]
+__all__ = ["SAMPLERS", "Sampler", "Walk", "ancestral", "ddim", "dpmsolver", "heun"]
 
 
 class Walk(NamedTuple):
@@ -28,7 +29,7 @@ class Walk(NamedTuple):
 
     Attributes
     ----------
-    schedule : VarianceSchedule
+    process : ForwardProcess
     times : sequence of int
         From the noise down to 0.
     predict : callable
@@ -39,7 +40,7 @@ class Walk(NamedTuple):
         Of `ddim`.
     """
 
-    schedule: VarianceSchedule
+    process: ForwardProcess
     times: Sequence[int]
     predict: Callable[[Tensor, int, Tensor], None]
     noise: Callable[[], Tensor]
@@ -47,61 +48,63 @@ class Walk(NamedTuple):
 
 
 Steps = Iterator[tuple[int, Tensor]]
+Coefficient = Any
+"""A float, or a float64 array over the last axes of x."""
 
 
 def ancestral(x: Tensor, walk: Walk) -> Steps:
     r"""Algorithm 2: eq. (19), for any jumps; the last adds no noise."""
     eps = torch.empty_like(x)
     for t, s in pairwise(walk.times):
-        a, b, c = walk.schedule.backward_coefficients(t, s)
+        a, b, c = walk.process.backward_coefficients(t, s)
         walk.predict(x, t, eps)
-        x.mul_(a).add_(eps, alpha=b)
+        _update(x, a, (b, eps))
         if s > 0:
-            x.add_(walk.noise(), alpha=c)
+            _update(x, 1.0, (c, walk.noise()))
         yield s, x
 
 
 def ddim(x: Tensor, walk: Walk) -> Steps:
     r"""Denoising diffusion implicit models (Song, Meng & Ermon 2021, eq. (12)).
 
-    .. math:: x_s = \sqrt{\bar\alpha_s}\, \hat x_0 + \sqrt{1 - \bar\alpha_s - \sigma^2}\, \epsilon + \sigma z, \qquad
+    .. math:: x_s = \sqrt{\bar\alpha_s}\, \hat x_0 + \sqrt{v_s - \sigma^2}\, \epsilon + \sigma z, \qquad
               \sigma^2 = \eta^2 \times (15)
 
     Deterministic at eta = 0, an Euler step of the probability-flow ODE; at eta = 1 it is eq. (19).
     """
     eps = torch.empty_like(x)
     for t, s in pairwise(walk.times):
-        a, b, c = _ddim(walk.schedule, t, s, walk.eta)
+        a, b, c = _ddim(walk.process, t, s, walk.eta)
         walk.predict(x, t, eps)
-        x.mul_(a).add_(eps, alpha=b)
-        if c > 0:
-            x.add_(walk.noise(), alpha=c)
+        _update(x, a, (b, eps))
+        if np.any(c > 0):
+            _update(x, 1.0, (c, walk.noise()))
         yield s, x
 
 
 def heun(x: Tensor, walk: Walk) -> Steps:
     r"""Heun's second-order method for the probability-flow ODE (Karras et al. 2022), two evaluations a step.
 
-    In :math:`\bar x = x / \sqrt{\bar\alpha}` and :math:`\sigma = \sqrt{(1 - \bar\alpha) / \bar\alpha}` the ODE is
+    In :math:`\bar x = x / \sqrt{\bar\alpha}` and :math:`\sigma = \sqrt{v / \bar\alpha}` the ODE is
     :math:`d \bar x / d \sigma = \epsilon(x, t)`. The step to 0, where there is no noise to predict, is Euler's.
     """
     first, second = torch.empty_like(x), torch.empty_like(x)
     for t, s in pairwise(walk.times):
-        a, b, _ = _ddim(walk.schedule, t, s)
+        a, b, _ = _ddim(walk.process, t, s)
         walk.predict(x, t, first)
-        x.mul_(a).add_(first, alpha=b)
+        _update(x, a, (b, first))
         if s > 0:
             walk.predict(x, s, second)
-            x.add_(second.sub_(first), alpha=b / 2)
+            _update(x, 1.0, (b / 2, second.sub_(first)))
         yield s, x
 
 
 def dpmsolver(x: Tensor, walk: Walk) -> Steps:
     r"""DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): second order, one evaluation a step.
 
-    With :math:`\lambda = \log \sqrt{\bar\alpha / (1 - \bar\alpha)}` and h the step in it,
+    With :math:`\lambda = \log \sqrt{\bar\alpha / v}` and h the step in it,
 
-    .. math:: x_s = \frac{\sqrt{1 - \bar\alpha_s}}{\sqrt{1 - \bar\alpha_t}} x_t
+    .. math:: x_s = \sqrt{\frac{v_s}{v_t}}\, x_t
               - \sqrt{\bar\alpha_s} (e^{-h} - 1) \Bigl( \hat x_0
               + \frac{h}{2 h_{\mathrm{before}}} (\hat x_0 - \hat x_{0, \mathrm{before}}) \Bigr) .
 
@@ -109,40 +112,84 @@ def dpmsolver(x: Tensor, walk: Walk) -> Steps:
     """
     image, before, h_before = torch.empty_like(x), torch.empty_like(x), math.inf
     for t, s in pairwise(walk.times):
-        alpha, variance = walk.schedule.transition(t, s)
-        alpha_bar_t, variance_t = walk.schedule.transition(t, 0)
-        alpha_bar_s, variance_s = walk.schedule.transition(s, 0) if s > 0 else (1.0, 0.0)
-        ratio = math.sqrt(variance_s / variance_t)
+        alpha, variance = walk.process.transition(t, s)
+        alpha_bar_t, variance_t = walk.process.transition(t, 0)
+        alpha_bar_s, variance_s = walk.process.transition(s, 0) if s > 0 else (1.0, 0.0)
+        ratio = np.sqrt(variance_s / variance_t)
         walk.predict(x, t, image)
-        image.mul_(-math.sqrt(variance_t / alpha_bar_t)).add_(x, alpha=1 / math.sqrt(alpha_bar_t))
+        _update(image, -np.sqrt(variance_t / alpha_bar_t), (1 / np.sqrt(alpha_bar_t), x))
         # sqrt(alpha_bar_s) (1 - e^-h), whose two terms may be nearly equal.
-        gain = alpha_bar_s * variance / (variance_t * (math.sqrt(alpha_bar_s) + math.sqrt(alpha_bar_t) * ratio))
-        slope = 0.0
+        gain = alpha_bar_s * variance / (variance_t * (np.sqrt(alpha_bar_s) + np.sqrt(alpha_bar_t) * ratio))
+        slope: Coefficient = 0.0
         if s > 0:
-            h = 0.5 * (math.log(variance_t / variance_s) - math.log(alpha))
+            h = 0.5 * (_log(variance_t / variance_s) - _log(alpha))
             slope, h_before = h / (2 * h_before), h  # 0 in the first step
-        x.mul_(ratio).add_(image, alpha=gain * (1 + slope))
-        if slope > 0:
-            x.add_(before, alpha=-gain * slope)
+        _update(x, ratio, (gain * (1 + slope), image))
+        if np.any(slope > 0):
+            _update(x, 1.0, (-gain * slope, before))
         image, before = before, image
         yield s, x
 
 
-SAMPLERS: dict[str, Callable[[Tensor, Walk], Steps]] = {
-    "ancestral": ancestral,
-    "ddim": ddim,
-    "heun": heun,
-    "dpmsolver++2m": dpmsolver,
+class Sampler(NamedTuple):
+    """A way back from noise, as `diffmath.ddpm.sample` needs to know it.
+
+    Attributes
+    ----------
+    name : str
+        What ``method`` calls it.
+    function : callable
+        ``function(x, walk)`` yields (time, x) after each step.
+    evaluations : callable
+        How often n steps evaluate the model.
+    takes_eta : bool
+        Whether a share of Algorithm 2's noise can be chosen.
+    predicts_image : bool
+        Whether it divides by sqrt(alpha_bar_t) to get an image, and not only by sqrt(alpha_t|s).
+    """
+
+    name: str
+    function: Callable[[Tensor, Walk], Steps]
+    evaluations: Callable[[int], int] = lambda n: n
+    takes_eta: bool = False
+    predicts_image: bool = False
+
+
+SAMPLERS: dict[str, Sampler] = {
+    sampler.name: sampler
+    for sampler in (
+        Sampler("ancestral", ancestral),
+        Sampler("ddim", ddim, takes_eta=True),
+        Sampler("heun", heun, evaluations=lambda n: 2 * n - 1),
+        Sampler("dpmsolver++2m", dpmsolver, predicts_image=True),
+    )
 }
 
 
-def _ddim(schedule: VarianceSchedule, t: int, s: int, eta: float = 0.0) -> tuple[float, float, float]:
+def _ddim(process: ForwardProcess, t: int, s: int, eta: float = 0.0) -> tuple[Coefficient, Coefficient, Coefficient]:
     r"""The coefficients of x, of the noise predicted and of fresh noise, in a step of `ddim`."""
-    alpha, variance = schedule.transition(t, s)
-    variance_t = schedule.transition(t, 0)[1]
-    variance_s = schedule.transition(s, 0)[1] if s > 0 else 0.0
+    alpha, variance = process.transition(t, s)
+    variance_t = process.transition(t, 0)[1]
+    variance_s = process.transition(s, 0)[1] if s > 0 else 0.0
     sigma_2 = eta**2 * variance * (variance_s / variance_t)
-    # 1 - alpha_bar_s - sigma^2 and sqrt of it less sqrt((1 - alpha_bar_t) / alpha), without cancellation.
+    # v_s - sigma^2, and the root of it less sqrt(v_t / alpha), without cancellation.
     rest = (variance_s / variance_t) * ((1 - eta**2) * variance + alpha * variance_s)
-    b = -(sigma_2 + variance / alpha) / (math.sqrt(rest) + math.sqrt(variance_t / alpha))
-    return 1 / math.sqrt(alpha), b, math.sqrt(sigma_2)
+    b = -(sigma_2 + variance / alpha) / (np.sqrt(rest) + np.sqrt(variance_t / alpha))
+    return 1 / np.sqrt(alpha), b, np.sqrt(sigma_2)
+
+
+def _update(x: Tensor, a: Coefficient, *terms: tuple[Coefficient, Tensor]) -> None:
+    """Set x to a x + b y + ..., in place."""
+    if np.ndim(a):
+        x.mul_(torch.as_tensor(a).to(x))
+    elif a != 1.0:
+        x.mul_(float(a))
+    for b, y in terms:
+        if np.ndim(b):
+            x.addcmul_(torch.as_tensor(b).to(x), y)
+        else:
+            x.add_(y, alpha=float(b))
+
+
+def _log(value: Coefficient) -> Coefficient:
+    return np.log(value) if np.ndim(value) else math.log(value)

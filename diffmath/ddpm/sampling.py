@@ -14,8 +14,8 @@ from diffmath._arguments import require_count, require_counts, require_number
 from diffmath.ddpm._arguments import Seed, as_floating, as_generator, check_prediction, require_model, require_process
 from diffmath.ddpm._environment import autocast_dtype, choose_device
 from diffmath.ddpm._processes import Processes
-from diffmath.ddpm.samplers import SAMPLERS, Walk
-from diffmath.schedule import VarianceSchedule
+from diffmath.ddpm.samplers import SAMPLERS, Sampler, Walk
+from diffmath.process import ForwardProcess, spread
 
 __all__ = ["sample"]
 
@@ -23,12 +23,13 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 """A noise predictor: (x_t of shape (B, ...), t of shape (B,)) -> the predicted noise, of x_t's shape."""
 
 DEFAULT_SHAPE = (1, 32, 32)
+NUMBERS = 2**19  # of points of few dimensions go through the model at once
 
 
 @overload
 def sample(
     model: Denoiser,
-    schedule: VarianceSchedule,
+    schedule: ForwardProcess,
     x_T: Tensor | None = ...,
     n_samples: int = ...,
     n_steps: int | None = ...,
@@ -38,7 +39,7 @@ def sample(
     *,
     times: Sequence[int] | None = ...,
     eta: float = ...,
-    batch_size: int = ...,
+    batch_size: int | None = ...,
     device: str | torch.device | None = ...,
     autocast: bool = ...,
     compile: bool = ...,
@@ -50,7 +51,7 @@ def sample(
 @overload
 def sample(
     model: Denoiser,
-    schedule: VarianceSchedule,
+    schedule: ForwardProcess,
     x_T: Tensor | None = ...,
     n_samples: int = ...,
     n_steps: int | None = ...,
@@ -60,7 +61,7 @@ def sample(
     trajectory: Sequence[int],
     times: Sequence[int] | None = ...,
     eta: float = ...,
-    batch_size: int = ...,
+    batch_size: int | None = ...,
     device: str | torch.device | None = ...,
     autocast: bool = ...,
     compile: bool = ...,
@@ -72,7 +73,7 @@ def sample(
 @torch.no_grad()
 def sample(
     model: Denoiser,
-    schedule: VarianceSchedule,
+    schedule: ForwardProcess,
     x_T: Tensor | None = None,
     n_samples: int = 9,
     n_steps: int | None = None,
@@ -82,7 +83,7 @@ def sample(
     *,
     times: Sequence[int] | None = None,
     eta: float = 0.0,
-    batch_size: int = 100,
+    batch_size: int | None = None,
     device: str | torch.device | None = None,
     autocast: bool = False,
     compile: bool = False,
@@ -100,7 +101,8 @@ def sample(
         The noise predictor: ``model(x, t)`` with x of shape (B, ...) and t the times, int64 of shape (B,), returns
         the predicted noise in x's shape. A torch module gets x in the dtype of its parameters. Both are overwritten
         for the next call.
-    schedule : VarianceSchedule
+    schedule : ForwardProcess
+        A `VarianceSchedule`, or another process; the modes of one that has any are the last axes of x.
     x_T : Tensor, shape (N, ...), floating, optional
         The noise to start from, of the model's ``image_shape`` if it has one, else of any shape. It is not changed.
         Defaults to standard Gaussian noise, float32, of that shape, or of 1 x 32 x 32.
@@ -109,10 +111,10 @@ def sample(
     n_steps : int, optional
         Steps, 1..T; all T of Algorithm 2 unless given.
     method : {"ancestral", "ddim", "heun", "dpmsolver++2m"}
-        The sampler, a function of `diffmath.ddpm.samplers`: "ancestral" is Algorithm 2; the others are deterministic
-        (but for "ddim" with ``eta > 0``) and solve the probability-flow ODE, to order 1, 2 and 2 away from t = 0, where
-        with linear betas the last step leaves an error of first order. "heun" evaluates the model 2 n - 1 times in n
-        steps, the others n times.
+        The sampler's name in `diffmath.ddpm.samplers.SAMPLERS`: "ancestral" is Algorithm 2; the others are
+        deterministic (but for "ddim" with ``eta > 0``) and solve the probability-flow ODE, to order 1, 2 and 2 away
+        from t = 0, where with linear betas the last step leaves an error of first order. "heun" evaluates the model
+        2 n - 1 times in n steps, the others n times.
     generator : torch.Generator or int, optional
         The source of all noise, or the seed of a new one on the compute device; it draws the noise of all N samples at
         once, on its own device, so that neither the batch size nor the model's device changes it. Defaults to a new,
@@ -124,8 +126,9 @@ def sample(
         T unless x_T is given; the walk ends at 0, given or not.
     eta : float
         Of "ddim", in [0, 1]: the share of Algorithm 2's noise, in standard deviations.
-    batch_size : int
-        The most samples that the model sees at once; limits memory.
+    batch_size : int, optional
+        The most samples that the model sees at once; it limits memory. Defaults to 100 images, or as many vectors as
+        have half a million numbers.
     device : str or torch.device, optional
         Where to compute: where the model's parameters are, else x_T's device, unless given.
     autocast : bool
@@ -156,13 +159,15 @@ def sample(
         If the model returns no floating tensor.
     """
     require_model(model)
-    require_process(schedule)
+    require_process(schedule, ForwardProcess)
     if method not in SAMPLERS:
         raise ValueError(f"method must be one of {', '.join(map(repr, SAMPLERS))}; it is {method!r}")
-    eta = require_number("eta", eta)
-    if not 0 <= eta <= 1 or (eta and method != "ddim"):
-        raise ValueError(f'eta must lie in [0, 1], and be 0 but for "ddim"; it is {eta} for {method!r}')
-    batch_size, n_samples = require_count("batch_size", batch_size), require_count("n_samples", n_samples)
+    sampler, eta = SAMPLERS[method], require_number("eta", eta)
+    if not 0 <= eta <= 1 or (eta and not sampler.takes_eta):
+        takers = ", ".join(repr(s.name) for s in SAMPLERS.values() if s.takes_eta)
+        raise ValueError(f"eta must lie in [0, 1], and be 0 but for {takers}; it is {eta} for {method!r}")
+    n_samples = require_count("n_samples", n_samples)
+    size = None if batch_size is None else require_count("batch_size", batch_size)
     path = _path(schedule, n_steps, times)
     if x_T is None and path[0] < schedule.n_steps:
         raise ValueError(
@@ -182,8 +187,20 @@ def sample(
     place = choose_device(device)
     processes = Processes(distributed)
     generator = _fresh_generator(processes, place) if generator is None else as_generator(generator, place)
-    x, dtype = _start(x_T, n_samples, getattr(model, "image_shape", None), generator, place)
-    _require_digits(schedule, path, method, x.dtype)
+    image_shape = getattr(model, "image_shape", None)
+    if x_T is None:
+        x_T = torch.randn(
+            (n_samples, *(image_shape or schedule.modes or DEFAULT_SHAPE)), generator=generator, device=generator.device
+        )
+    elif image_shape is not None and x_T.shape[1:] != tuple(image_shape):
+        raise ValueError(
+            f"x_T must have shape (N, {', '.join(map(str, image_shape))}), that of the images which the model was "
+            f"trained for; its shape is {tuple(x_T.shape)}. A function (x, t) -> model(x, t) has no such shape."
+        )
+    x, dtype = x_T.to(place, torch.promote_types(x_T.dtype, torch.float32)), x_T.dtype
+    spread(np.empty(schedule.modes), 0, tuple(x.shape[1:]))
+    _require_digits(schedule, path, sampler, x.dtype)
+    size = size or (100 if x.ndim > 2 else max(100, NUMBERS // x[0].numel()))
     network = _compiled(model, place) if compile else model
     precision = autocast_dtype(place) if autocast else None
 
@@ -195,26 +212,26 @@ def sample(
         return torch.randn(noise.shape, generator=generator, out=noise)[own].to(x.device)
 
     # What the model is given, always in the same place; its own to change.
-    most = min(batch_size, len(x))
+    most = min(size, len(x))
     fed = torch.empty((most, *x.shape[1:]), dtype=x.dtype if weight is None else weight.dtype, device=x.device)
     at = torch.empty(most, dtype=torch.int64, device=x.device)
 
     def predict(x: Tensor, t: int, out: Tensor) -> None:
         if len(x) == 0:  # more processes than samples
             return
-        for part, result in zip(x.split(batch_size), out.split(batch_size), strict=True):
+        for part, result in zip(x.split(size), out.split(size), strict=True):
             eps = network(fed[: len(part)].copy_(part), at[: len(part)].fill_(t))
             result.copy_(check_prediction(eps, part, finite=t == path[0]))
             bar.update(len(part))
 
     states = {path[0]: x.clone()}
-    evaluations = (2 * len(path) - 3 if method == "heun" else len(path) - 1) * len(x)
+    evaluations = sampler.evaluations(len(path) - 1) * len(x)
     quiet = not progress or not processes.first
     with (
         torch.autocast(place.type, precision, enabled=precision is not None),  # around all steps: it casts weights once
         tqdm(total=evaluations, unit=" evaluations", unit_scale=True, disable=quiet, desc="sampling") as bar,
     ):
-        for s, state in SAMPLERS[method](x, Walk(schedule, path, predict, fresh_noise, eta)):
+        for s, state in sampler.function(x, Walk(schedule, path, predict, fresh_noise, eta)):
             if s in wanted:
                 states[s] = state.clone()
         x = _gathered(x, noise.shape, own, processes)
@@ -227,7 +244,7 @@ def sample(
     return x.to(dtype), stacked.to(dtype)
 
 
-def _path(schedule: VarianceSchedule, n_steps: int | None, times: Sequence[int] | None) -> list[int]:
+def _path(schedule: ForwardProcess, n_steps: int | None, times: Sequence[int] | None) -> list[int]:
     """The times of the walk, from the noise down to 0."""
     if times is None:
         return [int(t) for t in schedule.subsequence(n_steps)[::-1]]
@@ -239,37 +256,18 @@ def _path(schedule: VarianceSchedule, n_steps: int | None, times: Sequence[int] 
     return path
 
 
-def _require_digits(schedule: VarianceSchedule, path: list[int], method: str, dtype: torch.dtype) -> None:
+def _require_digits(schedule: ForwardProcess, path: list[int], sampler: Sampler, dtype: torch.dtype) -> None:
     """A step divides x, with its roundings, by sqrt(alpha_t|s), and by sqrt(alpha_bar_t) to get an image."""
     least, t = 100 * torch.finfo(dtype).eps, np.array(path[:-1])
-    ends = [np.array(path[1:])] + [np.zeros_like(t)] * (method == "dpmsolver++2m")
+    ends = [np.array(path[1:])] + [np.zeros_like(t)] * sampler.predicts_image
     for s in ends:
-        root = schedule.transition(t, s)[0] ** 0.5
+        root = schedule.transition(t, s)[0].reshape(len(t), -1).min(axis=1) ** 0.5
         worst = int(root.argmin())
         if root[worst] < least:
             raise ValueError(
                 f"sqrt(alpha_t|s) must be at least {least:.2g} for x to keep digits in {dtype}; from t = {t[worst]} to "
                 f"{s[worst]} it is {root[worst]:.3g}: take more steps, or a schedule that leaves more of the image"
             )
-
-
-def _start(
-    x_T: Tensor | None,
-    n_samples: int,
-    shape: tuple[int, ...] | None,
-    generator: torch.Generator,
-    device: torch.device,
-) -> tuple[Tensor, torch.dtype]:
-    """The state at time T, in at least float32, and the dtype to return."""
-    if x_T is None:
-        noise = torch.randn((n_samples, *(shape or DEFAULT_SHAPE)), generator=generator, device=generator.device)
-        return noise.to(device), noise.dtype
-    if shape is not None and x_T.shape[1:] != tuple(shape):
-        raise ValueError(
-            f"x_T must have shape (N, {', '.join(map(str, shape))}), that of the images which the model was trained "
-            f"for; its shape is {tuple(x_T.shape)}. A function (x, t) -> model(x, t) has no such shape."
-        )
-    return x_T.to(device, torch.promote_types(x_T.dtype, torch.float32)), x_T.dtype
 
 
 def _fresh_generator(processes: Processes, device: torch.device) -> torch.Generator:
