@@ -22,6 +22,8 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator
 
+from diffmath._arguments import require_unmasked
+
 __all__ = ["Eigenbasis", "Floats", "Mode"]
 
 Floats = npt.NDArray[np.float64]
@@ -238,6 +240,7 @@ class Eigenbasis(ABC):
 
     def _values(self, values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """The values in double precision, once their last axes are known to be the domain's."""
+        require_unmasked(values, "values")
         values = np.asarray(values)
         if values.shape[-len(shape) :] != shape:
             raise ValueError(f"the last axes must have the domain's shape {shape}; the shape is {values.shape}")

@@ -1,8 +1,16 @@
-"""Arrays in, Dataset out: initial conditions and times as they are given, and solutions with names and units."""
+"""Arrays in, Dataset out: initial conditions and times as they are given, and solutions with names and units.
+
+The axes of a DataArray count by name. A domain has names for its axes, x, y, z on boxes, and k_x, k_y, k_z for its
+modes. A DataArray with all of these names is transposed to the domain's order. One with none of them has its last axes
+taken in their order, and the results keep its names: an initial condition with the dimensions (lat, lon) gives u(time,
+lat, lon) and energy_fraction(time, k_lat, k_lon). A mixture is refused, and so are coordinates that differ from the
+domain's. Coordinates, attributes and the axes of a batch are kept.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -12,13 +20,17 @@ import scipy
 import xarray as xr
 
 from diffmath import __version__
-from diffmath.domains.box import Box, Floats, axis_names
+from diffmath._arguments import real_array
+from diffmath.domains.box import Box, Floats
+from diffmath.domains.eigenbasis import Eigenbasis
 from diffmath.pde.functionals import power_of_mu
 
 if TYPE_CHECKING:
     from diffmath.pde.flow import RenormalizedFlow
 
 __all__ = ["MEANS", "Layout", "Solution", "as_dtype", "read_initial", "read_times", "to_dataset"]
+
+Kind = Literal["values", "modes"]
 
 MEANS = {
     "project": "solved on the zero-mean subspace: the mean of u_0 is removed",
@@ -33,6 +45,8 @@ QUANTITIES = {
 EQUATIONS = {
     "gradient": "u_t = Lap u + (u / C) integral (Lap u)^2 dx, no flux; Higham, Higham and Grindrod, eq. (22)",
 }
+VARIABLES = ("time", "u", "multiplier", "energy", "preserved", "energy_fraction", "amplitude")
+UNIFORM = 1e-6  # of the distance between neighbours: the deviation of coordinates that counts as rounding
 
 
 class Solution(NamedTuple):
@@ -47,92 +61,160 @@ class Solution(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The leading axes of initial conditions: their names, shape and coordinates; the dtype to answer in; the size."""
+    """What results take from initial conditions beside the numbers.
+
+    Attributes
+    ----------
+    dims, shape : tuple
+        The names and the lengths of the axes of a batch.
+    names : dict
+        The domain's names of axes -> those of the results.
+    coords : dict
+        The coordinates that were given.
+    attrs : dict
+        The attributes of u, or of the amplitude.
+    dtype : type
+        The dtype of the result.
+    largest : float
+        The largest absolute value.
+    """
 
     dims: tuple[Hashable, ...]
     shape: tuple[int, ...]
+    names: dict[str, Hashable]
     coords: dict[Hashable, Any]
+    attrs: dict[str, dict[str, Any]]
     dtype: type[np.floating[Any]]
     largest: float
 
-    @classmethod
-    def of(cls, u_0: Any, shape: tuple[int, ...], dtype: type[np.floating[Any]], largest: float) -> Layout:
-        """From an array's leading axes, or a DataArray's leading dimensions."""
-        if isinstance(u_0, xr.DataArray):
-            dims = u_0.dims[: len(shape)]
-            return cls(dims, shape, {d: u_0.coords[d] for d in dims if d in u_0.coords}, dtype, largest)
-        names = ("batch",) if len(shape) == 1 else tuple(f"batch_{i + 1}" for i in range(len(shape)))
-        return cls(names, shape, {}, dtype, largest)
 
-
-def read_initial(
-    domain: Box, u_0: npt.ArrayLike | xr.DataArray, kind: Literal["values", "modes"] = "values"
-) -> tuple[Floats, Layout]:
-    """The initial conditions with one batch axis, checked, and what that axis was.
+def read_initial(domain: Eigenbasis, u_0: npt.ArrayLike | xr.DataArray, kind: Kind = "values") -> tuple[Floats, Layout]:
+    """Check initial conditions, and bring their axes into the domain's order.
 
     Parameters
     ----------
-    domain : Box
+    domain : Eigenbasis
     u_0 : array or xarray.DataArray of float, shape (..., N_1, ..., N_n)
+        Any leading axes are a batch.
     kind : {"values", "modes"}
-        Whether these are values at the cell centres, or amplitudes of the eigenfunctions.
+        Whether these are values on the grid, or amplitudes of the eigenfunctions.
 
     Returns
     -------
     values : array of float64, shape (B, N_1, ..., N_n)
     layout : Layout
+
+    Examples
+    --------
+    >>> values, layout = read_initial(Box((3, 2)), xr.DataArray(np.eye(3)[:2], dims=("y", "x")))
+    >>> values[0]
+    array([[1., 0.],
+           [0., 1.],
+           [0., 0.]])
     """
-    name = "u_0" if kind == "values" else "c"
-    shape = domain.shape
+    name, shape = ("u_0", domain.shape) if kind == "values" else ("c", domain.mode_shape)
+    if isinstance(u_0, xr.Dataset):
+        raise TypeError(f"{name} must be an array; it is a Dataset: go on from it with continue_from, or give its u")
+    names: dict[str, Hashable] = {d: d for d in (*domain.dims, *domain.mode_dims)}
     if isinstance(u_0, xr.DataArray):
-        u_0 = _in_order(domain, u_0, kind)
-    values = np.asarray(u_0)
-    u = _real(values, name)
+        u_0, names = _named(domain, u_0, kind)
+    values = real_array(u_0, name)
+    u: Floats = values.astype(np.float64, copy=False)
     if u.shape[-len(shape) :] != shape:
         raise ValueError(f"{name} must have the domain's shape {shape} in its last axes; its shape is {u.shape}")
     if u.size == 0:
         raise ValueError(f"{name} must hold at least one initial condition; its shape is {u.shape}")
+    batch = u.shape[: -len(shape)]
+    dims: tuple[Hashable, ...] = ("batch",) if len(batch) == 1 else tuple(f"batch_{i + 1}" for i in range(len(batch)))
+    coords, attrs = {}, {}
+    if isinstance(u_0, xr.DataArray):
+        dims, coords = u_0.dims[: len(batch)], _coordinates(domain, u_0, names, kind)
+        attrs = {"u" if kind == "values" else "amplitude": dict(u_0.attrs)}
     largest = max(float(u.max()), -float(u.min()))
-    dtype = np.float32 if values.dtype == np.float32 else np.float64
-    batch = Layout.of(u_0, u.shape[: -len(shape)], dtype, largest)
     if not math.isfinite(largest):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(u))[0])
         raise ValueError(f"{name} must be finite; {name}{list(where)} = {u[where]}")
     u = u.reshape(-1, *shape)
+    _require_flow(domain, u, name, bool(batch))
+    dtype = np.float32 if values.dtype == np.float32 else np.float64
+    return u, Layout(dims, batch, names, coords, attrs, dtype, largest)
+
+
+def _require_flow(domain: Eigenbasis, u: Floats, name: str, several: bool) -> None:
+    """ValueError if an initial condition has null modes alone, such as the constants without flux."""
     flat = u.reshape(len(u), -1)
-    constant = flat[:, -1] == (0 if name == "c" else flat[:, 0])
-    if constant.any():  # perhaps: most often the ends differ
-        constant = (flat[:, 1:] == (0 if name == "c" else flat[:, :1])).all(axis=1)
-    if constant.any():
-        i = int(constant.argmax())
-        which = f"{name}[{i}]" if batch.shape else name
-        raise ValueError(
-            f"{which} must not be constant: "
-            + ("it has no other mode" if name == "c" else f"it is {flat[i, 0]} everywhere")
-            + ", so C = 0 and there is no flow"
-        )
-    return u, batch
+    null = np.flatnonzero(domain.null_modes)
+    rest: Floats | float = flat[:, :1] if name == "u_0" and len(null) else 0.0
+    still = flat[:, -1:] == rest
+    if still.any():  # perhaps: most often the ends differ
+        if name == "c":
+            flat = np.delete(flat, null, axis=1)
+        still = (flat == rest).all(axis=1)
+        if still.any():
+            i = int(still.argmax())
+            what = "it has no other mode" if name == "c" else f"it is {u[i].flat[0]} everywhere"
+            which = f"{name}[{i}]" if several else name
+            raise ValueError(f"{which} must not be constant: {what}, so C = 0 and there is no flow")
 
 
-def _in_order(domain: Box, u_0: xr.DataArray, kind: str) -> xr.DataArray:
-    """With the axes of space last, if they are named; refused if its coordinates are not those of the domain."""
-    name = "u_0" if kind == "values" else "c"
-    axes, modes = axis_names(domain)
-    space = axes if kind == "values" else modes
-    if set(space) <= set(u_0.dims):
-        u_0 = u_0.transpose(..., *space)
-    batch = u_0.dims[: u_0.ndim - len(space)]
-    if taken := [d for d in batch if d in ("time", *axes, *modes)]:
+def _named(domain: Eigenbasis, u_0: xr.DataArray, kind: Kind) -> tuple[xr.DataArray, dict[str, Hashable]]:
+    """A DataArray with the domain's axes last, and their names in the results."""
+    own, name = (domain.dims, "u_0") if kind == "values" else (domain.mode_dims, "c")
+    given: tuple[Hashable, ...] = u_0.dims[-len(own) :]
+    if present := [d for d in own if d in u_0.dims]:
+        if len(present) < len(own):
+            raise ValueError(
+                f"{name} must have all of the domain's axes {own}, or axes of other names alone; it has {u_0.dims}"
+            )
+        u_0, given = u_0.transpose(..., *own), own
+    elif all(re.fullmatch(r"dim_\d+", str(d)) for d in given):  # as xarray calls axes without a name
+        u_0, given = u_0.rename(dict(zip(given, own, strict=False))), own
+    for d in given:
+        if kind == "values" and _of_modes(domain, d):
+            raise ValueError(f"u_0 must have axes of space; it has the axis {d!r} of modes: use solve_modes")
+        if kind == "modes" and not _of_modes(domain, d):
+            raise ValueError(f"c must have axes of modes such as {own}; it has the axis {d!r}: use solve for values")
+    space = tuple(str(d).removeprefix("k_") if kind == "modes" and given != own else d for d in given)
+    names: dict[str, Hashable] = {d: d for d in (*domain.dims, *domain.mode_dims)}
+    if given != own:
+        names |= dict(zip(domain.dims, space, strict=False))
+        names |= {f"k_{a}": f"k_{b}" for a, b in zip(domain.dims, space, strict=False)}
+    batch = u_0.dims[: -len(own)]
+    if taken := [d for d in u_0.dims if d in VARIABLES or (d in batch and d in names.values())]:
         raise ValueError(f"{name} has a dimension {taken[0]!r} that the solution has too: select from it, or rename it")
-    for axis, x in zip(axes, domain.coordinates, strict=True):
-        if axis in u_0.coords and not np.allclose(u_0.coords[axis], x, rtol=1e-6, atol=1e-6 * x[0]):
-            raise ValueError(f"the coordinates {axis} of {name} are not the domain's cell centres")
-    return u_0
+    return u_0, names
+
+
+def _of_modes(domain: Eigenbasis, dim: Hashable) -> bool:
+    return dim in domain.mode_dims or str(dim).startswith("k_")
+
+
+def _coordinates(
+    domain: Eigenbasis, u_0: xr.DataArray, names: Mapping[str, Hashable], kind: Kind
+) -> dict[Hashable, Any]:
+    """The coordinates that results keep, once those of the domain's axes are known to be the domain's."""
+    name = "u_0" if kind == "values" else "c"
+    own = domain.dims if kind == "values" else domain.mode_dims
+    for coordinate, (dims, expected, *_) in domain.coords.items():
+        label = names.get(coordinate, coordinate)
+        if label not in u_0.coords or not set(np.atleast_1d(dims)) <= set(own):
+            continue
+        x = real_array(u_0.coords[label], f"the coordinate {label} of {name}")
+        rounding = 4 * float(np.finfo(x.dtype).eps) * float(np.abs(expected).max())
+        tolerance = UNIFORM * float(np.ptp(expected)) / len(expected) + rounding
+        if x.shape != expected.shape or not (np.abs(x - expected) <= tolerance).all():
+            raise ValueError(
+                f"the coordinate {label} of {name} must be the domain's, from {expected[0]:.6g} to {expected[-1]:.6g}; "
+                f"it goes from {x.flat[0]:.6g} to {x.flat[-1]:.6g}"
+                + (": Box.from_coordinates makes a domain from coordinates" if kind == "values" else "")
+            )
+    results = {*VARIABLES, *names.values()} - set(u_0.dims)
+    return {label: x.variable for label, x in u_0.coords.items() if label not in results}
 
 
 def read_times(times: npt.ArrayLike | Sequence[float]) -> Floats:
     """Times as a one-dimensional float64 array, in their order; none of them may be NaN."""
-    t = np.atleast_1d(_real(times, "times"))
+    t: Floats = np.atleast_1d(real_array(times, "times").astype(np.float64, copy=False))
     if t.ndim != 1 or len(t) == 0 or np.isnan(t).any():
         raise ValueError(f"times must be numbers, one or a one-dimensional array of them; they are {times!r}")
     return t
@@ -168,46 +250,51 @@ def to_dataset(
     amplitudes : bool
         Whether to hold the coefficients of the solution, too.
     """
-    domain, s = flow.domain, power_of_mu(flow.preserve)
-    axes, modes = axis_names(domain)
+    domain, s, names = flow.domain, power_of_mu(flow.preserve), layout.names
+    coords = {
+        names.get(name, name): (tuple(names.get(d, d) for d in np.atleast_1d(dims).tolist()), *rest)
+        for name, (dims, *rest) in domain.coords.items()
+    } | layout.coords
+    axes, modes = domain.dims, domain.mode_dims
+    units = {str(xr.as_variable(coords[names[d]]).attrs.get("units", "length")) for d in axes if names[d] in coords}
+    unit = units.pop() if len(units) == 1 else "length"
 
     def variable(
-        values: npt.NDArray[np.floating[Any]], *dims: str, **attrs: str
-    ) -> tuple[tuple[Hashable, ...], npt.NDArray[np.floating[Any]], dict[str, str]]:
-        return (*layout.dims, "time", *dims), values.reshape(*layout.shape, *values.shape[1:]), attrs
+        name: str, values: npt.NDArray[np.floating[Any]], *dims: str, **attrs: str
+    ) -> tuple[tuple[Hashable, ...], npt.NDArray[np.floating[Any]], dict[str, Any]]:
+        labels = (*layout.dims, "time", *(names[d] for d in dims))
+        return labels, values.reshape(*layout.shape, *values.shape[1:]), attrs | layout.attrs.get(name, {})
 
-    name = flow.preserve if isinstance(flow.preserve, str) else getattr(flow.preserve, "__name__", "a functional")
+    preserve = flow.preserve if isinstance(flow.preserve, str) else getattr(flow.preserve, "__name__", "a functional")
     share = f"share of each mode in the {'energy' if s in (None, 1) else 'preserved quantity'}"
-    variables = {
-        "u": variable(as_dtype(solution.u, layout.dtype), *axes, long_name="solution"),
-        "multiplier": variable(solution.multiplier, long_name="multiplier lambda(t)", units="1 / length^2"),
-        "energy": variable(solution.energy, long_name="integral of |grad u|^2"),
-        "preserved": variable(solution.preserved, long_name=QUANTITIES.get(name, name)),
-        "energy_fraction": variable(solution.fraction, *modes, long_name=share),
-    }
+    parts = [
+        ("u", as_dtype(solution.u, layout.dtype), axes, {"long_name": "solution"}),
+        ("multiplier", solution.multiplier, (), {"long_name": "multiplier lambda(t)", "units": f"1 / {unit}^2"}),
+        ("energy", solution.energy, (), {"long_name": "integral of |grad u|^2"}),
+        ("preserved", solution.preserved, (), {"long_name": QUANTITIES.get(preserve, preserve)}),
+        ("energy_fraction", solution.fraction, modes, {"long_name": share}),
+    ]
     if amplitudes:
-        variables["amplitude"] = variable(solution.modes, *modes, long_name="coefficients in the eigenfunctions")
-    coordinates: dict[Hashable, Any] = {
-        **layout.coords,
-        "time": ("time", t, {"long_name": "time", "units": "length^2"}),
-        **{a: (a, x, {"units": "length"}) for a, x in zip(axes, domain.coordinates, strict=True)},
-        **{m: (m, np.arange(n), {"long_name": "mode number"}) for m, n in zip(modes, domain.shape, strict=True)},
-    }
-    return xr.Dataset(variables, coordinates).assign_attrs(
-        equation=EQUATIONS.get(name, "u_t = Lap u + lambda(t) u, no flux; Higham, Higham and Grindrod, eq. (20)"),
-        domain=" x ".join(
-            f"[0, {length:g}] in {n} cells" for n, length in zip(domain.shape, domain.lengths, strict=True)
-        ),
-        preserve=name,
-        lowest_eigenvalue=float(domain.eigenvalues.ravel()[1:].min()),
+        parts.append(("amplitude", solution.modes, modes, {"long_name": "coefficients in the eigenfunctions"}))
+    variables = {name: variable(name, values, *dims, **attrs) for name, values, dims, attrs in parts}
+    coords["time"] = ("time", t, {"long_name": "time", "units": f"{unit}^2"})
+    return xr.Dataset(variables, coords).assign_attrs(
+        equation=EQUATIONS.get(preserve, "u_t = Lap u + lambda(t) u, no flux; Higham, Higham and Grindrod, eq. (20)"),
+        domain=domain.description,
+        **_geometry(domain),
+        preserve=preserve,
+        lowest_eigenvalue=float(domain.eigenvalues[domain.lowest_mode]),
         **attributes,
         mean_note=MEANS[attributes["mean"]],
+        start_time=0.0,
         versions=f"diffmath {__version__}, numpy {np.__version__}, scipy {scipy.__version__}",
     )
 
 
-def _real(values: npt.ArrayLike | Sequence[float] | xr.DataArray, name: str) -> Floats:
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must be real numbers; the dtype is {array.dtype}")
-    return array.astype(np.float64, copy=False)
+def _geometry(domain: Eigenbasis) -> dict[str, Any]:
+    """The attributes from which `diffmath.pde.restart.box_of` makes a box again, exactly."""
+    if not isinstance(domain, Box):
+        return {}
+    per_axis = {"lengths": domain.lengths, "origin": domain.origin}  # a file knows no arrays of one number
+    attributes: dict[str, Any] = {k: v[0] if len(v) == 1 else np.array(v) for k, v in per_axis.items()}
+    return attributes | {"boundary": ", ".join(domain.boundary)}

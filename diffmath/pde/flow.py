@@ -22,6 +22,7 @@ import numpy.typing as npt
 import xarray as xr
 from scipy import fft
 
+from diffmath._arguments import require_number
 from diffmath.domains.box import Box, Floats, Mode
 from diffmath.pde.dataset import MEANS, Solution, as_dtype, read_initial, read_times, to_dataset
 from diffmath.pde.finite_difference import discrete_multiplier, discrete_norm, integrate_apart
@@ -294,7 +295,7 @@ class RenormalizedFlow:
         if isinstance(c, Mapping):
             amplitudes = np.zeros(self.domain.shape)
             for k, amplitude in c.items():
-                amplitudes[self.domain.mode(k)] = amplitude
+                amplitudes[self.domain.mode(k)] = require_number(f"c[{k}]", amplitude)
             c = amplitudes
         modes, layout = read_initial(self.domain, c, "modes")
         t = read_times(times)
