@@ -62,6 +62,7 @@ def test_readme():
         "diffmath.domains.eigenbasis",
         "diffmath.pde.flow",
         "diffmath.pde.initial",
+        "diffmath.data.training",
         "diffmath.ddpm.checkpoints",
         "diffmath.ddpm.mlp",
         "diffmath.ddpm.training.algorithm",

