@@ -1,5 +1,6 @@
 """What is imported when, which way imports point, and that half-written files never replace whole ones."""
 
+import ast
 import doctest
 import importlib
 import re
@@ -8,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import diffmath
+from diffmath.__main__ import app
 from diffmath._files import replacing
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +28,7 @@ def loaded_by(statement):
     ("statement", "absent"),
     [
         ("import diffmath", {"torch", "matplotlib", "numpy", "scipy"}),
+        ("import diffmath; diffmath.VarianceSchedule", {"torch", "matplotlib", "scipy"}),
         ("import diffmath; diffmath.pde", {"torch", "matplotlib", "diffmath.ddpm"}),
         ("import diffmath.pde", {"torch", "matplotlib", "diffmath.ddpm"}),
         ("import diffmath.gaussian", {"torch", "matplotlib", "scipy", "diffmath.ddpm", "diffmath.pde"}),
@@ -69,6 +73,8 @@ def test_readme():
         "diffmath.ddpm.training.run",
         "diffmath.ddpm.unet",
         "diffmath.toy",
+        "diffmath.data.images",
+        "diffmath.data.pixels",
     ],
 )
 def test_docstrings(module):
@@ -79,9 +85,29 @@ def test_docstrings(module):
 
 def test_doors():
     assert diffmath.schedule.VarianceSchedule.linear().n_steps == 500
-    assert {"ddpm", "pde", "schedule", "data", "__version__"} <= set(dir(diffmath))
+    assert {"ddpm", "pde", "schedule", "data", "__version__", "sample", "Box"} <= set(dir(diffmath))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = diffmath.nothing
+
+
+def test_names_at_the_top():
+    """Each is its room's object; type checkers are told of the same ones."""
+    assert sorted(diffmath.__all__) == diffmath.__all__
+    for room, names in diffmath._HOMES.items():
+        module = importlib.import_module(f"diffmath.{room}")
+        assert getattr(diffmath, room) is module
+        for name in names:
+            assert getattr(diffmath, name) is getattr(module, name)
+    tree = ast.parse(Path(diffmath.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    told = {line.module.removeprefix("diffmath."): tuple(a.name for a in line.names) for line in block.body}
+    assert told == {room: names for room, names in diffmath._HOMES.items() if names}
+    assert {*diffmath._HOMES, "__version__"}.union(*told.values()) == set(diffmath.__all__)
+
+
+def test_version():
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"diffmath {diffmath.__version__}\n")
 
 
 def test_replacing(tmp_path):

@@ -337,6 +337,10 @@ def test_command(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["verify", "--examples", "3", "--json", str(tmp_path / "verify.json")])
     assert done.exit_code == 0, done.output
     assert re.search(r"2 of 2 hold\. It took \d+ s\.", done.output)
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert re.search(r"^\(13\) .* holds$", done.output, flags=re.MULTILINE)
+    wide = CliRunner().invoke(app, ["verify", "--examples", "3", "--markdown"]).stdout
+    assert lasting(wide)[:2] == lasting(table(verify(3)))
     written = json.loads((tmp_path / "verify.json").read_text())
     assert [(r["label"], r["examples"]) for r in written] == [("(2)", 3), ("(13)", 3)]
     assert [tuple(r["code"]) for r in written] == [CODE["(2)"], CODE["(13)"]]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from diffmath import __version__
 from diffmath.cli.evaluate import evaluate
 from diffmath.cli.flow import flow
 from diffmath.cli.sample import sample
@@ -20,6 +22,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"diffmath {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Accept the options that come before a command."""
+
+
 for command in (train, sample, flow, verify, evaluate):
     app.command()(command)
 

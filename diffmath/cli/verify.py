@@ -15,11 +15,15 @@ __all__ = ["verify"]
 def verify(
     examples: Annotated[int, typer.Option(min=1, help="Random examples of each property.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="The same seed tries the same examples.")] = 0,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a wide table in Markdown, with claims, code and places.")
+    ] = False,
     json: Annotated[
         Optional[Path], typer.Option(dir_okay=False, help="A file to write the results to as well.")
     ] = None,
 ) -> None:
     """Check every equation of the paper, and the algorithms; exit status 1 if any check fails."""
+    import shutil
     import time
     from json import dumps
     from math import isfinite
@@ -30,7 +34,8 @@ def verify(
     start = time.perf_counter()
     require_output(json, "--json")
     results = verification.verify(examples, seed=seed, progress=True)
-    typer.echo(verification.table(results))
+    width = min(100, max(70, shutil.get_terminal_size().columns))
+    typer.echo(verification.table(results) if markdown else verification.terminal_table(results, width))
     if json is not None:
         # JSON knows no infinity.
         entries = [r._asdict() | {"worst": r.worst if isfinite(r.worst) else None} for r in results]

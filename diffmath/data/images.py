@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -120,11 +120,12 @@ def _from_file(path: Path) -> npt.NDArray[Any]:
     try:
         with open(path, "rb") as file:
             start = file.read(6)
-        if start[:2] == b"PK":
-            return _from_archive(path)
-        if start == b"\x93NUMPY":
-            array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
-            return array
+            file.seek(0)
+            if start[:2] == b"PK":
+                return _from_archive(file, path)
+            if start == b"\x93NUMPY":
+                array: npt.NDArray[Any] = np.load(file, allow_pickle=False)
+                return array
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, EOFError) as error:
@@ -135,12 +136,12 @@ def _from_file(path: Path) -> npt.NDArray[Any]:
     return parse_idx(read_content(path), path)
 
 
-def _from_archive(path: Path) -> npt.NDArray[Any]:
+def _from_archive(file: BinaryIO, path: Path) -> npt.NDArray[Any]:
     """The images in an .npz file."""
     import zipfile
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(file, allow_pickle=False) as archive:
             names = list(archive)
             name = "images" if "images" in names else names[0] if len(names) == 1 else None
             if name is None:
