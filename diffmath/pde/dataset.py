@@ -77,6 +77,8 @@ class Layout(NamedTuple):
         The dtype of the result.
     largest : float
         The largest absolute value.
+    start_time : float
+        The time of the initial condition, if it has one.
     """
 
     dims: tuple[Hashable, ...]
@@ -86,6 +88,7 @@ class Layout(NamedTuple):
     attrs: dict[str, dict[str, Any]]
     dtype: type[np.floating[Any]]
     largest: float
+    start_time: float = 0.0
 
 
 def read_initial(domain: Eigenbasis, u_0: npt.ArrayLike | xr.DataArray, kind: Kind = "values") -> tuple[Floats, Layout]:
@@ -130,6 +133,7 @@ def read_initial(domain: Eigenbasis, u_0: npt.ArrayLike | xr.DataArray, kind: Ki
     if isinstance(u_0, xr.DataArray):
         dims, coords = u_0.dims[: len(batch)], _coordinates(domain, u_0, names, kind)
         attrs = {"u" if kind == "values" else "amplitude": dict(u_0.attrs)}
+    start = float(u_0.coords["time"]) if isinstance(u_0, xr.DataArray) and _has_time(u_0) else 0.0
     largest = max(float(u.max()), -float(u.min()))
     if not math.isfinite(largest):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(u))[0])
@@ -137,7 +141,7 @@ def read_initial(domain: Eigenbasis, u_0: npt.ArrayLike | xr.DataArray, kind: Ki
     u = u.reshape(-1, *shape)
     _require_flow(domain, u, name, bool(batch))
     dtype = np.float32 if values.dtype == np.float32 else np.float64
-    return u, Layout(dims, batch, names, coords, attrs, dtype, largest)
+    return u, Layout(dims, batch, names, coords, attrs, dtype, largest, start)
 
 
 def _require_flow(domain: Eigenbasis, u: Floats, name: str, several: bool) -> None:
@@ -183,6 +187,11 @@ def _named(domain: Eigenbasis, u_0: xr.DataArray, kind: Kind) -> tuple[xr.DataAr
     if taken := [d for d in u_0.dims if d in VARIABLES or (d in batch and d in names.values())]:
         raise ValueError(f"{name} has a dimension {taken[0]!r} that the solution has too: select from it, or rename it")
     return u_0, names
+
+
+def _has_time(u_0: xr.DataArray) -> bool:
+    """Whether there is one time, a number."""
+    return "time" in u_0.coords and u_0.coords["time"].ndim == 0 and u_0.coords["time"].dtype.kind in "fiu"
 
 
 def _of_modes(domain: Eigenbasis, dim: Hashable) -> bool:
@@ -277,16 +286,18 @@ def to_dataset(
     if amplitudes:
         parts.append(("amplitude", solution.modes, modes, {"long_name": "coefficients in the eigenfunctions"}))
     variables = {name: variable(name, values, *dims, **attrs) for name, values, dims, attrs in parts}
-    coords["time"] = ("time", t, {"long_name": "time", "units": f"{unit}^2"})
+    since = "time since the state at start_time" if layout.start_time else "time"
+    coords["time"] = ("time", t, {"long_name": since, "units": f"{unit}^2"})
     return xr.Dataset(variables, coords).assign_attrs(
         equation=EQUATIONS.get(preserve, "u_t = Lap u + lambda(t) u, no flux; Higham, Higham and Grindrod, eq. (20)"),
         domain=domain.description,
         **_geometry(domain),
+        axes=", ".join(str(names[d]) for d in axes),
         preserve=preserve,
         lowest_eigenvalue=float(domain.eigenvalues[domain.lowest_mode]),
         **attributes,
         mean_note=MEANS[attributes["mean"]],
-        start_time=0.0,
+        start_time=layout.start_time,
         versions=f"diffmath {__version__}, numpy {np.__version__}, scipy {scipy.__version__}",
     )
 

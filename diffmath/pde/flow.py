@@ -36,6 +36,7 @@ from diffmath.pde.functionals import (
     require_homogeneous,
     require_preserve,
 )
+from diffmath.pde.restart import box_of, continuation
 from diffmath.pde.spectral import HeatModes, QuickDecay
 
 __all__ = ["RenormalizedFlow"]
@@ -337,6 +338,74 @@ class RenormalizedFlow:
             u, exponent = _normalised(u)
             solution = self._exact(self.domain.to_modes(u), exponent, t, mean, C, diagnostics=False).u
         return as_dtype(solution.reshape(*layout.shape, len(t), *self.domain.shape), layout.dtype)
+
+    # Going on
+
+    @classmethod
+    def from_dataset(cls, ds: xr.Dataset, preserve: Preserve | None = None) -> RenormalizedFlow:
+        """The flow of a solution, with its domain, to go on with.
+
+        Parameters
+        ----------
+        ds : xarray.Dataset
+            A solution of `solve` on a box, perhaps read from a file.
+        preserve : optional
+            The function that is preserved, where that is no name.
+
+        Examples
+        --------
+        >>> ds = RenormalizedFlow(Box((64,), (2.0,)), "value").solve_modes({3: 1.0}, 0.5)
+        >>> flow = RenormalizedFlow.from_dataset(ds)
+        >>> flow.domain.lengths, flow.preserve
+        ((2.0,), 'value')
+        """
+        box = box_of(ds)
+        if preserve is None:
+            try:
+                return cls(box, ds.attrs["preserve"])
+            except ValueError as error:
+                raise ValueError(f"the function that the flow preserves must be given: {error}") from None
+        flow = cls(box, preserve)
+        continuation(ds, flow)
+        return flow
+
+    def continue_from(
+        self,
+        ds: xr.Dataset,
+        times: npt.ArrayLike | Sequence[float],
+        method: Method | None = None,
+        **options: Any,
+    ) -> xr.Dataset:
+        """Go on from the last state of a solution, exactly if it has amplitudes.
+
+        Parameters
+        ----------
+        ds : xarray.Dataset
+            A solution of `solve`, `solve_modes` or this method.
+        times : float or array of float, shape (n,)
+            Times counted from that state; the result's attribute ``start_time`` is the time of the state itself.
+        method, **options
+            As for `solve`; those of the solution unless given. Whether the mean is kept is up to the solution.
+
+        Returns
+        -------
+        xarray.Dataset
+            As that of `solve`.
+
+        Raises
+        ------
+        ValueError
+            If the flow preserves something else, or has another domain than the solution.
+
+        Examples
+        --------
+        >>> flow = RenormalizedFlow(Box((64,)))
+        >>> half = flow.solve_modes({3: 1.0}, 0.5)
+        >>> whole = flow.continue_from(half, 0.5)
+        >>> whole.start_time, float(whole.multiplier[0]) == 9 * np.pi**2
+        (0.5, True)
+        """
+        return continuation(ds, self).solve(times, method, **options)
 
     # Private
 

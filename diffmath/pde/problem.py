@@ -1,0 +1,156 @@
+"""Problems by name, by expression or from files: what the shell takes, as functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from diffmath._files import as_path
+from diffmath.domains._axes import names
+from diffmath.domains.box import Box
+from diffmath.pde.flow import RenormalizedFlow
+from diffmath.pde.initial import INITIAL_CONDITIONS, modes_from
+from diffmath.pde.restart import Problem, continuation, last_state, require_same
+
+__all__ = ["read_problem"]
+
+
+def read_problem(
+    initial: str | os.PathLike[str],
+    *,
+    shape: Sequence[int] | None = None,
+    lengths: Sequence[float] | None = None,
+    boundary: Sequence[str] | None = None,
+    preserve: Any = None,
+    mean: Literal["project", "keep"] | None = None,
+    variable: str | None = None,
+    seed: int = 0,
+) -> Problem:
+    """Find the flow and the initial condition that a name, an expression or a file states.
+
+    Parameters
+    ----------
+    initial : str or path
+        A name in `diffmath.pde.initial.INITIAL_CONDITIONS`; a sum of eigenfunctions such as "w5 + 1e-4 w2"; or a file:
+        a .npy array, the values at the cell centres, or a .nc file. A .nc file that a flow wrote goes on: its equation,
+        domain and mean, its last state and the time reached are taken up, and an argument that contradicts them is
+        refused. From any other .nc file a variable is taken, at its last time if it has several, with the box whose
+        cell centres are its coordinates; amplitudes if its axes are called k_x, k_y and so on.
+    shape : sequence of int, optional
+        The cells along each axis, 256 unless given or in the file.
+    lengths, boundary : sequence, optional
+        As for `Box`.
+    preserve, mean : optional
+        As for `RenormalizedFlow` and its `solve`.
+    variable : str, optional
+        The variable of a .nc file, "u" unless given.
+    seed : int
+        Of the random initial conditions.
+
+    Examples
+    --------
+    >>> problem = read_problem("w3", shape=[64])
+    >>> ds = problem.solve([1.0])
+    >>> float(ds.multiplier[0]) == 9 * np.pi**2
+    True
+    """
+    text, path = str(initial), as_path(initial)
+    given: dict[str, Any] = {"shape": shape, "lengths": lengths, "boundary": boundary}
+    geometry = {name: value and tuple(value) for name, value in given.items()}
+    if (suffix := path.suffix.lower()) not in (".npy", ".nc"):
+        if variable is not None:
+            raise ValueError(f"variable must be that of a .nc file; it is {variable!r}, and there is no file {text!r}")
+        return _by_name(text, geometry, preserve or "gradient", mean or "project", seed)
+    if suffix == ".npy":
+        if variable is not None:
+            raise ValueError(f"variable must be that of a .nc file; it is {variable!r}, and {text} is a .npy file")
+        u_0 = _array(path)
+        require_same("shape", geometry["shape"], u_0.shape, text)
+        domain = _box(u_0.shape, geometry)
+        return Problem(RenormalizedFlow(domain, preserve or "gradient"), u_0, mean=mean or "project")
+    try:
+        ds = xr.open_dataset(path)
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{text} must be a NetCDF file: {error}") from None
+    with ds:
+        if "preserve" in ds.attrs and variable in (None, "u"):
+            return _continued(ds.load(), text, geometry, preserve, mean)
+        name = variable or "u"
+        if name not in ds:
+            known = ", ".join(map(str, ds.data_vars)) or "none"
+            raise ValueError(f"{text} must have a variable {name!r}; it has {known}: choose one by its name")
+        u = last_state(ds, name)
+    domain = _box_around(u, text, geometry)
+    flow = RenormalizedFlow(domain, preserve or "gradient")
+    values, modes = (None, u) if _of_modes(u) else (u, None)
+    return Problem(flow, values, modes, mean or "project")
+
+
+def _by_name(text: str, geometry: dict[str, Any], preserve: Any, mean: Any, seed: int) -> Problem:
+    if text in INITIAL_CONDITIONS:
+        n_axes = max([1, *(len(value) for value in geometry.values() if value is not None)])
+        domain = _box((256,) * n_axes, geometry)
+        values = INITIAL_CONDITIONS[text](domain, np.random.default_rng(seed))
+        return Problem(RenormalizedFlow(domain, preserve), values, mean=mean)
+    try:
+        modes = modes_from(text)
+    except ValueError as error:
+        known = ", ".join(INITIAL_CONDITIONS)
+        raise ValueError(f"{text!r} is no .npy or .nc file, none of {known}, and: {error}") from None
+    domain = _box((256,) * len(next(iter(modes))), geometry)
+    return Problem(RenormalizedFlow(domain, preserve), None, modes, mean)
+
+
+def _box(shape: tuple[int, ...], geometry: dict[str, Any]) -> Box:
+    boundary = geometry["boundary"] or ("no-flux",)
+    return Box(geometry["shape"] or shape, geometry["lengths"] or (), boundary[0] if len(boundary) == 1 else boundary)
+
+
+def _array(path: Path) -> npt.NDArray[Any]:
+    try:
+        u_0 = np.load(path, allow_pickle=False)
+        if not isinstance(u_0, np.ndarray):
+            raise ValueError("it is an archive of several arrays")
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} must be a .npy file of numbers: {error}") from None
+    return u_0
+
+
+def _continued(ds: xr.Dataset, source: str, geometry: dict[str, Any], preserve: Any, mean: Any) -> Problem:
+    """Going on from a file, whose problem no argument contradicts."""
+    known = ds.attrs["preserve"]
+    require_same("preserve", preserve if isinstance(preserve, str) else None, known, source)
+    flow = RenormalizedFlow.from_dataset(ds, preserve)
+    problem = continuation(ds, flow)
+    require_same("mean", mean, problem.mean, source)
+    for name, value in geometry.items():
+        own = getattr(flow.domain, name)
+        require_same(name, value * len(own) if value and name == "boundary" and len(value) == 1 else value, own, source)
+    return problem
+
+
+def _of_modes(u: xr.DataArray) -> bool:
+    return all(str(d).startswith("k_") for d in u.dims)
+
+
+def _box_around(u: xr.DataArray, source: str, geometry: dict[str, Any]) -> Box:
+    """The box of a variable: by its coordinates if it has any."""
+    space = tuple(f"k_{a}" if _of_modes(u) else a for a in names(u.ndim))
+    axes = space if set(u.dims) == set(space) else u.dims
+    shape = tuple(u.sizes[d] for d in axes)
+    require_same("shape", geometry["shape"], shape, source)
+    known = [d for d in axes if d in u.coords]
+    if not known or _of_modes(u):
+        return _box(shape, geometry)
+    if len(known) < len(axes):
+        lacks = next(d for d in axes if d not in known)
+        raise ValueError(f"each axis of {u.name} in {source} must have coordinates, or none; {lacks!r} has none")
+    box = Box.from_coordinates(*(u[d] for d in axes), boundary=_box(shape, geometry | {"lengths": None}).boundary)
+    require_same("lengths", geometry["lengths"], box.lengths, source)
+    return box
