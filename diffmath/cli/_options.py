@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-__all__ = ["Start", "is_first", "require_output", "require_unset", "start_of"]
+__all__ = ["SAMPLER", "Start", "is_first", "require_output", "require_unset", "start_of"]
 
 PICTURES = (".png", ".pdf")
 FILMS = {".gif": "pillow", ".mp4": "ffmpeg"}
@@ -19,6 +19,20 @@ class Start(StrEnum):
 
     noise = "noise"
     matched = "matched"
+
+
+def known_sampler(name: str) -> str:
+    """The name, if there is such a sampler in the registry, which is read, with torch, only when a command runs."""
+    from diffmath.ddpm.samplers import SAMPLERS
+
+    if name not in SAMPLERS:
+        raise typer.BadParameter(f"there is no sampler {name!r}; there are {', '.join(SAMPLERS)}")
+    return name
+
+
+SAMPLER = typer.Option(
+    callback=known_sampler, help="The sampler: ancestral is Algorithm 2; a wrong name lists them all."
+)
 
 
 def is_first() -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from diffmath.cli._options import Start, require_output, require_unset, start_of
+from diffmath.cli._options import SAMPLER, Start, require_output, require_unset, start_of
 
 __all__ = ["evaluate"]
 
@@ -23,9 +23,7 @@ def evaluate(
     ] = None,
     n_samples: Annotated[int, typer.Option("--n-samples", "-n", min=100, help="How many images to sample.")] = 1000,
     n_steps: Annotated[int, typer.Option(min=1, help="Steps of the sampler.")] = 20,
-    method: Annotated[
-        str, typer.Option(help="ancestral (Algorithm 2), ddim, heun or dpmsolver++2m.")
-    ] = "dpmsolver++2m",
+    method: Annotated[str, SAMPLER] = "dpmsolver++2m",
     eta: Annotated[float, typer.Option(help="Of ddim: the share of Algorithm 2's noise.")] = 0.0,
     start: Annotated[
         Start, typer.Option(help="x_T: N(0, I) as in Algorithm 2, or with the mean and covariance it has for MNIST.")
@@ -49,20 +47,21 @@ def evaluate(
     from diffmath.data import load_mnist, to_tensor
     from diffmath.ddpm import metrics
     from diffmath.ddpm._environment import autocast_dtype, provenance
+    from diffmath.ddpm.samplers import SAMPLERS
 
     if samples is not None:
         idle = ("checkpoint", "n_samples", "n_steps", "method", "eta", "start", "autocast")
         require_unset(context, f"it is of no use with samples from a file; {samples} came", *idle)
     require_output(json, "--json")
     place = ddpm.choose_device(device)
-    rng = np.random.default_rng(seed)
     reference, training = (to_tensor(load_mnist(split, data_dir).images) for split in ("test", "train"))
+    origin: dict[str, Any]
     if samples is not None:
         try:
             images = torch.from_numpy(np.load(as_path(samples), allow_pickle=False))
         except (OSError, ValueError, EOFError, TypeError, AttributeError) as error:
             raise typer.BadParameter(f"{samples} is no .npy file of numbers: {error}", param_hint="samples") from None
-        made: dict[str, Any] = {"file": str(samples)}
+        origin = {"file": str(samples)}
     else:
         trained = ddpm.load_checkpoint(checkpoint, device=place)
         if (shape := getattr(trained.model, "image_shape", None)) != (1, 32, 32):
@@ -76,28 +75,16 @@ def evaluate(
         images = ddpm.sample(
             trained.model, trained.schedule, x_T, n_samples, n_steps, method, generator, **options
         ).cpu()
-        made = {"network": checkpoint or trained.metadata.get("network", "shipped"), "method": method}
-        made |= {"eta": eta} if method == "ddim" else {}
         precision = (autocast_dtype(place) if autocast else None) or torch.float32
-        made |= {"steps": n_steps, "start": start.value, "precision": str(precision).removeprefix("torch.")}
-    made["seed"] = seed
-    # What a perfect generator would make: as many images of the training set, and they are not looked for there.
-    order = torch.from_numpy(rng.permutation(len(training)))
-    taken = min(len(images), len(training) // 2)
-    real, others = training[order[:taken]], training[order[taken:]]
-    judge: dict[str, Any] = {"classifier": ddpm.load_classifier(device=place), "rng": rng, "progress": True}
-    found = {
-        "samples": metrics.evaluate(images, reference, training, **judge),
-        "real images": metrics.evaluate(real, reference, others, **judge),
-    }
-    told = ", ".join(f"{name} {value}" for name, value in made.items())
-    typer.echo(
-        f"{len(images):,} samples ({told}), and {taken:,} real images drawn from MNIST's training set,\nagainst the "
-        f"{len(reference):,} test images. Memorisation: against the training images, for the real ones\nagainst those "
-        "not drawn. Numbers stand with their standard errors, or with 95 % intervals.\n"
+        origin = {"network": checkpoint or trained.metadata.get("network", "shipped"), "method": method}
+        origin |= {"eta": eta} if SAMPLERS[method].takes_eta else {}
+        origin |= {"steps": n_steps, "start": start.value, "precision": str(precision).removeprefix("torch.")}
+    origin["seed"] = seed
+    found = metrics.evaluate_beside_real(
+        images, reference, training, classifier=ddpm.load_classifier(device=place), rng=seed, progress=True
     )
-    typer.echo(metrics.table(found))
+    typer.echo(metrics.describe(found, origin))
     if json is not None:
-        report = {name: metrics.summary(e) for name, e in found.items()} | {"made": made} | provenance(place)
+        record = {name: metrics.summary(e) for name, e in found.items()} | {"origin": origin} | provenance(place)
         with replacing(json) as temporary:
-            temporary.write_text(dumps(report, indent=2, allow_nan=False) + "\n")
+            temporary.write_text(dumps(record, indent=2, allow_nan=False) + "\n")

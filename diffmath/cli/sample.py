@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from diffmath.cli._options import Start, is_first, require_output, start_of
+from diffmath.cli._options import SAMPLER, Start, is_first, require_output, start_of
 
 __all__ = ["sample"]
 
@@ -21,7 +21,7 @@ def sample(
     ] = None,
     n_samples: Annotated[int, typer.Option("--n-samples", "-n", min=1, help="How many images.")] = 9,
     n_steps: Annotated[Optional[int], typer.Option(min=1, help="Steps; all T of Algorithm 2 unless given.")] = None,
-    method: Annotated[str, typer.Option(help="ancestral (Algorithm 2), ddim, heun or dpmsolver++2m.")] = "ancestral",
+    method: Annotated[str, SAMPLER] = "ancestral",
     eta: Annotated[float, typer.Option(help="Of ddim: the share of Algorithm 2's noise.")] = 0.0,
     start: Annotated[
         Start, typer.Option(help="x_T: N(0, I) as in Algorithm 2, or with the mean and covariance it has for MNIST.")

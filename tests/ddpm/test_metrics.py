@@ -141,7 +141,7 @@ def test_pairwise_distances_are_their_definitions(monkeypatch):
     assert found.value == pytest.approx(exact, rel=1e-9)
     grey, white = torch.zeros(3, 1, 32, 32), torch.ones(4, 1, 32, 32)
     assert metrics.energy_distance(grey, white) == pytest.approx((64, 0), abs=1e-6)  # 2 * 32 * 1, without doubt
-    monkeypatch.setattr(metrics, "ENTRIES", 10)  # a few rows at once
+    monkeypatch.setattr(metrics.kernel, "ENTRIES", 10)  # a few rows at once
     assert metrics.energy_distance(images, others) == pytest.approx(found, rel=1e-9)
 
 
@@ -157,13 +157,13 @@ def test_neighbours_are_their_definitions(monkeypatch):
     exact = [inside.any(0).mean(), around.any(1).mean(), inside.sum() / (k * 110), inside.any(1).mean()]
     found = metrics.precision_recall_density_coverage(x, y, k=k)
     assert [e.value for e in found] == pytest.approx(exact, rel=1e-12)
-    monkeypatch.setattr(metrics, "ENTRIES", 1000)
+    monkeypatch.setattr(metrics.neighbours, "ENTRIES", 1000)
     assert metrics.precision_recall_density_coverage(x, y, k=k) == found
 
 
 @pytest.mark.parametrize(("shift", "half"), [(0.0, 1000), (0.5, 1000), (0.5, 40)])
 def test_neighbours_errors_are_honest(shift, half, monkeypatch):
-    monkeypatch.setattr(metrics, "HALF", half)
+    monkeypatch.setattr(metrics.neighbours, "HALF", half)
     rng = np.random.default_rng(6)
     found = [
         metrics.precision_recall_density_coverage(
@@ -464,7 +464,7 @@ def test_evaluate_samples_that_lie_on_a_gpu(digits, judge, evaluation):
 
 def test_evaluate_in_any_order(digits, judge, monkeypatch):
     """Real images of which the first are zeros and ones: what is taken of them is taken at random."""
-    monkeypatch.setattr(metrics, "ENERGY_IMAGES", 150)
+    monkeypatch.setattr(metrics.evaluation, "ENERGY_IMAGES", 150)
     x, digit = digits
     real = x[200:1200][digit[200:1200].argsort()]
     found = ddpm.evaluate(x[:150][digit[:150].argsort()], real, x[1200:1500], classifier=judge)
@@ -572,7 +572,7 @@ def test_table_and_summary(evaluation):
     ],
 )
 def test_numbers_stand_with_their_errors(number, text):
-    assert metrics._text(number) == text
+    assert metrics.report._text(number) == text
 
 
 X, P = -torch.ones(120, 1, 32, 32), np.zeros((120, 4))
@@ -647,7 +647,7 @@ def test_command_with_a_file(small_mnist, tmp_path, monkeypatch):
     assert re.search(r"120 samples \(file .*x\.npy, seed 2\), and 120 real\s+images", done.output)
     assert done.output.count("\nreal images") == 5
     found = json.loads((tmp_path / "e.json").read_text())
-    assert found["made"] == {"file": str(tmp_path / "x.npy"), "seed": 2}
+    assert found["origin"] == {"file": str(tmp_path / "x.npy"), "seed": 2}
     assert {"device", "torch", "diffmath", "commit", "date"} < set(found)
     assert found["samples"]["n_training"] == 500
     assert found["real images"]["n_training"] == 380  # none of them is sought among itself
@@ -657,7 +657,7 @@ def test_command_with_a_file(small_mnist, tmp_path, monkeypatch):
 
     (tmp_path / "text.npy").write_text("no array")
     with monkeypatch.context() as patch:
-        patch.setattr(metrics, "evaluate", lambda *args, **kwargs: pytest.fail("the work was begun"))
+        patch.setattr(metrics, "evaluate_beside_real", lambda *args, **kwargs: pytest.fail("the work was begun"))
         assert run(tmp_path / "x.npy", "--json", tmp_path).exit_code == 2
         done = run(tmp_path / "x.npy", "--json", tmp_path / "text.npy" / "e.json")
         assert done.exit_code == 2
@@ -694,8 +694,8 @@ def test_command_with_a_network(small_mnist, monkeypatch):
     assert x_T.mean().item() == pytest.approx(mean, abs=5 / (110 * 1024) ** 0.5)
     assert abs(mean) > 10 / (110 * 1024) ** 0.5
     precision = "bfloat16" if autocast_dtype(torch.device("cpu")) else "float32"
-    made = f"network compact, method ddim, eta 0.5, steps 7, start matched, precision {precision}, seed 5"
-    assert f"110 samples ({made})" in done.output
+    origin = f"network compact, method ddim, eta 0.5, steps 7, start matched, precision {precision}, seed 5"
+    assert f"110 samples ({origin})" in done.output
     assert done.output.count("(too small)") == 3  # both Frechet distances, and why
     assert run("-n", 110, "--start", "noise").exit_code == 0
     assert asked["x_T"] is None
