@@ -7,6 +7,7 @@ displays as the value of a cell.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,9 @@ def animate(ds: xr.Dataset, path: str | Path | None = None, *, frames_per_second
         (line,) = above.plot(ds[axes[0]], u[0], color=DARK)
         low, high = u.min(), u.max()
         above.set(
-            xlabel=_label(ds, axes[0]), ylabel="$u$", ylim=(low - 0.05 * (high - low), high + 0.05 * (high - low))
+            xlabel=_label(ds, axes[0]),
+            ylabel="$u$" + _units(ds, "u"),
+            ylim=(low - 0.05 * (high - low), high + 0.05 * (high - low)),
         )
     else:
         image = _image(above, ds, axes, u[0])
@@ -194,7 +197,13 @@ def _space(ds: xr.Dataset) -> tuple[Hashable, ...]:
 
 def _label(ds: xr.Dataset, axis: Hashable) -> str:
     name = f"${axis}$" if len(str(axis)) == 1 else str(axis)
-    return f"{name} ({ds[axis].attrs.get('units', 'length')})"
+    return name + _units(ds, axis)
+
+
+def _units(ds: xr.Dataset, name: Hashable) -> str:
+    """The units of a variable in parentheses, nothing if it has none."""
+    units = re.sub(r"\^(-?[0-9]+)", r"$^{\1}$", str(ds[name].attrs.get("units", "")))
+    return f" ({units})" if units else ""
 
 
 def _time(t: float) -> str:
@@ -229,11 +238,13 @@ def _curves(ds: xr.Dataset, axis: Hashable) -> Picture:
         colour = GREY_SAFE(0.92 * n / max(1, len(chosen) - 1))
         label = f"$t = {_time(ds.time.values[i])}$"
         ax.plot(ds[axis], ds.u[i], color=colour, lw=0.9 + 0.25 * n, label=label)
-    ax.set(xlabel=_label(ds, axis), ylabel="$u$")
+    ax.set(xlabel=_label(ds, axis), ylabel="$u$" + _units(ds, "u"))
     ax.legend(fontsize=8)
     if flat:
         panels["first"].plot(ds[axis], ds.u[0], color=GREY_SAFE(0.0), lw=0.9)
-        panels["first"].set(ylabel="$u$", title=f"$t = {_time(ds.time.values[0])}$, on a scale of its own")
+        panels["first"].set(
+            ylabel="$u$" + _units(ds, "u"), title=f"$t = {_time(ds.time.values[0])}$, on a scale of its own"
+        )
         panels["first"].tick_params(labelbottom=False)
         panels["first"].sharex(ax)
     else:
@@ -245,7 +256,7 @@ def _curves(ds: xr.Dataset, axis: Hashable) -> Picture:
         ticks = _some(len(ds.time), 6)
         ax.set_yticks(ticks, [f"${_time(ds.time.values[i])}$" for i in ticks])
         ax.set(xlabel=_label(ds, axis), ylabel="$t$, by output time")
-        figure.colorbar(image, ax=ax, label="$u$")
+        figure.colorbar(image, ax=ax, label="$u$" + _units(ds, "u"))
         _multiplier(panels["multiplier"], ds)
     return figure
 
@@ -253,7 +264,7 @@ def _curves(ds: xr.Dataset, axis: Hashable) -> Picture:
 def _frames(ds: xr.Dataset, axes: tuple[Hashable, ...]) -> Picture:
     chosen = _some(len(ds.time), MOST_FRAMES)
     several = len(ds.time) > 1
-    columns = min(3, len(chosen))
+    columns = 2 if len(chosen) == 4 else min(3, len(chosen))
     rows = -(-len(chosen) // columns)
     x, y = (np.ptp(ds[a].values) for a in axes)
     height = float(np.clip(2.6 * y / x, 1.2, 4.0)) + 0.9
@@ -331,4 +342,4 @@ def _multiplier(ax: Axes, ds: xr.Dataset) -> None:
         ticks = [tick for tick in ax.get_xticks() if x[shown & finite].min() <= tick <= x[shown & finite].max()]
         labels = [f"$10^{{{round(np.log10(tick))}}}$" if logarithmic else f"{tick:.3g}" for tick in ticks]
         ax.set_xticks([*ticks, *x[infinite]], [*labels, *(f"${_time(value)}$" for value in t[infinite])])
-    ax.set(xlabel="$t$ (length$^2$)", ylabel=r"$\lambda(t)$ (1 / length$^2$)")
+    ax.set(xlabel="$t$" + _units(ds, "time"), ylabel=r"$\lambda(t)$" + _units(ds, "multiplier"))

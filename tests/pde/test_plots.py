@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from PIL import Image
 
 from diffmath.pde import Box, RenormalizedFlow
@@ -107,3 +108,12 @@ def test_film(shape, tmp_path):
     assert (frames[1] != frames[2]).any()
     with pytest.raises(ValueError, match=r"must end in \.gif or \.mp4; it is 'film\.mov'"):
         animate(ds, tmp_path / "film.mov")
+
+
+def test_units_are_those_of_the_solution():
+    """Powers are set as such; what has no units shows none."""
+    x = Box((8,)).coordinates[0]
+    u_0 = xr.DataArray(np.cos(np.pi * x), dims="s", coords={"s": ("s", x, {"units": "km"})}, attrs={"units": "K"})
+    curves, _, multiplier = plot(RenormalizedFlow(Box((8,))).solve(u_0, [0.0, 0.1])).axes[:3]
+    assert (curves.get_xlabel(), curves.get_ylabel()) == ("$s$ (km)", "$u$ (K)")
+    assert (multiplier.get_xlabel(), multiplier.get_ylabel()) == ("$t$ (km$^{2}$)", r"$\lambda(t)$ (1 / km$^{2}$)")
