@@ -30,7 +30,7 @@ from scipy.linalg import lapack
 
 from diffmath.domains._axes import names, one_per_axis, outer_sum, span
 from diffmath.domains.boundaries import BOUNDARIES, Boundary
-from diffmath.domains.eigenbasis import Eigenbasis, Floats, Mode, read_only
+from diffmath.domains.eigenbasis import Eigenbasis, Floats, Mode, read_only, without_rounding
 
 __all__ = ["Box", "DifferenceBox", "Floats", "Mode", "axis_names"]
 
@@ -233,8 +233,9 @@ class Box(Eigenbasis):
         -------
         numpy.ndarray, float64, the box's shape
         """
-        index = k if isinstance(k, Sequence) else (k,)
-        return outer_sum([(part - part[i]) * scale for i, (part, scale) in zip(index, self._squares, strict=True)])
+        index = tuple(k) if isinstance(k, Sequence) else (k,)
+        gaps = outer_sum([(part - part[i]) * scale for i, (part, scale) in zip(index, self._squares, strict=True)])
+        return gaps if self.ndim == 1 else without_rounding(gaps, self.eigenvalues[index])
 
     def to_modes(self, u: npt.NDArray[Any]) -> Floats:
         """The coefficients c_k of grid functions, u = sum_k c_k w_k.
@@ -326,7 +327,7 @@ class Box(Eigenbasis):
     def _squares(self) -> list[tuple[Floats, float]]:
         """For each axis the squares of its integers m, exact, and the eigenvalue of m = 1."""
         return [
-            (b.waves(n) ** 2, (b.period * math.pi / length) ** 2)
+            (b.waves(n) ** 2, b.period**2 * math.pi**2 / length**2)
             for b, n, length in zip(self._boundaries, self.shape, self.lengths, strict=True)
         ]
 
@@ -372,9 +373,10 @@ class DifferenceBox(Box):
         -------
         numpy.ndarray, float64, the box's shape
         """
-        index = k if isinstance(k, Sequence) else (k,)
+        index = tuple(k) if isinstance(k, Sequence) else (k,)
         waves = (b.waves(n)[i] for i, b, n in zip(index, self._boundaries, self.shape, strict=True))
-        return self._product_of_sines(list(waves))
+        gaps = self._product_of_sines(list(waves))
+        return gaps if self.ndim == 1 else without_rounding(gaps, self.eigenvalues[index])
 
     def _product_of_sines(self, others: Sequence[Any]) -> Floats:
         """The sum over the axes of (4 / h^2) sin(a - b) sin(a + b) for the integers of a, and one of b for each."""

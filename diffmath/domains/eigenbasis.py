@@ -26,6 +26,8 @@ from diffmath._arguments import require_unmasked
 
 __all__ = ["Eigenbasis", "Floats", "Mode"]
 
+ROUNDING = 8 * float(np.finfo(np.float64).eps)
+
 Floats = npt.NDArray[np.float64]
 Mode = int | Sequence[int]
 """A mode number: an int on domains with one axis of modes, a tuple of ints on others."""
@@ -96,7 +98,7 @@ class Eigenbasis(ABC):
     # What follows from these
 
     def gaps(self, k: Mode) -> Floats:
-        r"""The differences :math:`\mu_j - \mu_k` for all j.
+        r"""The differences :math:`\mu_j - \mu_k` for all j, 0 between eigenvalues that are equal but for rounding.
 
         Domains whose eigenvalues are known in closed form override this, so that nothing cancels.
 
@@ -110,8 +112,7 @@ class Eigenbasis(ABC):
         numpy.ndarray, float64, shape ``mode_shape``
         """
         index: Any = k
-        result: Floats = self.eigenvalues - self.eigenvalues[index]
-        return result
+        return without_rounding(self.eigenvalues - self.eigenvalues[index], self.eigenvalues[index])
 
     @property
     def mode_numbers(self) -> tuple[npt.NDArray[np.int64], ...]:
@@ -253,3 +254,9 @@ def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The array itself, which can no longer be written to."""
     array.setflags(write=False)
     return array
+
+
+def without_rounding(gaps: npt.NDArray[Any], eigenvalue: float) -> Floats:
+    """The gaps, with 0 for those that are rounding errors of an eigenvalue, so that multiple eigenvalues are equal."""
+    gaps[np.abs(gaps) <= ROUNDING * eigenvalue] = 0.0
+    return gaps

@@ -23,7 +23,6 @@ from diffmath import __version__
 from diffmath._arguments import real_array
 from diffmath.domains.box import Box, Floats
 from diffmath.domains.eigenbasis import Eigenbasis
-from diffmath.pde.functionals import power_of_mu
 
 if TYPE_CHECKING:
     from diffmath.pde.flow import RenormalizedFlow
@@ -35,15 +34,6 @@ Kind = Literal["values", "modes"]
 MEANS = {
     "project": "solved on the zero-mean subspace: the mean of u_0 is removed",
     "keep": "the mean is kept, and grows like exp of the integral of lambda",
-}
-QUANTITIES = {
-    "gradient": "integral of |grad u|^2",
-    "value": "integral of u^2",
-    "laplacian": "integral of (Lap u)^2",
-    "total_variation": "integral of |grad u|",
-}
-EQUATIONS = {
-    "gradient": "u_t = Lap u + (u / C) integral (Lap u)^2 dx, no flux; Higham, Higham and Grindrod, eq. (22)",
 }
 VARIABLES = ("time", "u", "multiplier", "energy", "preserved", "energy_fraction", "amplitude")
 UNIFORM = 1e-6  # of the distance between neighbours: the deviation of coordinates that counts as rounding
@@ -259,7 +249,7 @@ def to_dataset(
     amplitudes : bool
         Whether to hold the coefficients of the solution, too.
     """
-    domain, s, names = flow.domain, power_of_mu(flow.preserve), layout.names
+    domain, norm, names = flow.domain, flow.norm, layout.names
     coords = {
         names.get(name, name): (tuple(names.get(d, d) for d in np.atleast_1d(dims).tolist()), *rest)
         for name, (dims, *rest) in domain.coords.items()
@@ -274,26 +264,25 @@ def to_dataset(
         labels = (*layout.dims, "time", *(names[d] for d in dims))
         return labels, values.reshape(*layout.shape, *values.shape[1:]), attrs | layout.attrs.get(name, {})
 
-    preserve = flow.preserve if isinstance(flow.preserve, str) else getattr(flow.preserve, "__name__", "a functional")
-    share = f"share of each mode in the {'energy' if s in (None, 1) else 'preserved quantity'}"
+    share = f"share of each mode in the {'energy' if norm.power in (None, 1) else 'preserved quantity'}"
     parts = [
         ("u", as_dtype(solution.u, layout.dtype), axes, {"long_name": "solution"}),
         ("multiplier", solution.multiplier, (), {"long_name": "multiplier lambda(t)", "units": f"1 / {unit}^2"}),
         ("energy", solution.energy, (), {"long_name": "integral of |grad u|^2"}),
-        ("preserved", solution.preserved, (), {"long_name": QUANTITIES.get(preserve, preserve)}),
+        ("preserved", solution.preserved, (), {"long_name": norm.quantity}),
         ("energy_fraction", solution.fraction, modes, {"long_name": share}),
     ]
     if amplitudes:
         parts.append(("amplitude", solution.modes, modes, {"long_name": "coefficients in the eigenfunctions"}))
     variables = {name: variable(name, values, *dims, **attrs) for name, values, dims, attrs in parts}
     since = "time since the state at start_time" if layout.start_time else "time"
-    coords["time"] = ("time", t, {"long_name": since, "units": f"{unit}^2"})
-    return xr.Dataset(variables, coords).assign_attrs(
-        equation=EQUATIONS.get(preserve, "u_t = Lap u + lambda(t) u, no flux; Higham, Higham and Grindrod, eq. (20)"),
+    time = ("time", t, {"long_name": since, "units": f"{unit}^2"})
+    return xr.Dataset(variables, {"time": time, **coords}).assign_attrs(
+        equation=norm.equation,
         domain=domain.description,
         **_geometry(domain),
         axes=", ".join(str(names[d]) for d in axes),
-        preserve=preserve,
+        preserve=norm.name,
         lowest_eigenvalue=float(domain.eigenvalues[domain.lowest_mode]),
         **attributes,
         mean_note=MEANS[attributes["mean"]],

@@ -114,7 +114,7 @@ def _functional(domain: Box, preserve: Preserve) -> functionals.Functional:
         return preserve
     if preserve == "total_variation":
         return functionals.TotalVariation(partial(_gradients, domain), domain.cell_volume / 2**domain.ndim)
-    s, root = functionals.POWERS[preserve], math.sqrt(domain.cell_volume)
+    s, root = functionals.POWERS[str(preserve)], math.sqrt(domain.cell_volume)
     return lambda u: root * _root_of_form(domain, u, s)
 
 

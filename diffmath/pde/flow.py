@@ -2,102 +2,86 @@ r"""The renormalised heat flow (20)-(22).
 
 The flow keeps :math:`C = \int |\nabla u|^2` by a multiplier that depends on time alone, so it is the heat flow *v*
 of the same initial condition, rescaled: :math:`u(t) = \sqrt{C}\, v(t) / |\nabla v(t)|`. In the eigenfunctions, with
-coefficients :math:`c_k` and energy fractions :math:`p_k = \mu_k c_k^2 / C`,
+coefficients :math:`c_k` and shares :math:`p_k = \mu_k c_k^2 / C`,
 
 .. math:: p_k(t) \propto p_k(0)\, e^{-2 \mu_k t}, \qquad \lambda(t) = \sum_k \mu_k\, p_k(t) ,
 
-a softmax. The same holds for any other functional that is preserved, see `diffmath.pde.functionals`: the solution is
-exact, at any time, by one scaling.
+a softmax. The same holds on any domain and for any other norm that is preserved, see `diffmath.domains` and
+`diffmath.pde.norms`: the solution is exact, at any time, by one scaling.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy import fft
 
 from diffmath._arguments import require_number
-from diffmath.domains.box import Box, Floats, Mode
+from diffmath.domains import Box, Eigenbasis
+from diffmath.domains.eigenbasis import Floats, Mode
 from diffmath.pde.dataset import MEANS, Solution, as_dtype, read_initial, read_times, to_dataset
-from diffmath.pde.finite_difference import discrete_multiplier, discrete_norm, integrate_apart
-from diffmath.pde.functionals import (
-    Functional,
-    Preserve,
-    TotalVariation,
-    logarithmic_derivative,
-    norm,
-    power_of_mu,
-    require_homogeneous,
-    require_preserve,
-)
+from diffmath.pde.finite_difference import integrate_apart
+from diffmath.pde.norms import Preserve, as_norm
 from diffmath.pde.restart import box_of, continuation
-from diffmath.pde.spectral import HeatModes, QuickDecay
+from diffmath.pde.spectral import heat_modes
+from diffmath.pde.stability import check_stability
 
 __all__ = ["RenormalizedFlow"]
 
 Mean = Literal["project", "keep"]
 Method = Literal["spectral", "finite-difference"]
 TINY = float(np.finfo(np.float64).tiny)
-
-
-class _Parts(NamedTuple):
-    """Arrays over (B, time, ...): grid values, modes, their shares, and the multiplier over (B, time)."""
-
-    u: Floats
-    modes: Floats
-    fraction: Floats
-    multiplier: Floats
+LARGE = 1e150  # grid values beyond are scaled before they are transformed
 
 
 class RenormalizedFlow:
-    r"""The heat flow that preserves a functional; by default equation (22).
+    r"""The heat flow that preserves a norm; by default equation (22).
 
     .. math:: u_t = \Delta u + \lambda(t)\, u, \qquad
               \lambda = \frac{1}{C} \int_\Omega (\Delta u)^2\, dx \;\text{ for }\; C = \int_\Omega |\nabla u|^2\, dx ,
 
-    with no flux through the boundary.
+    with the domain's boundary conditions.
+
+    All methods raise a ValueError for values out of range, a TypeError for arguments of another kind, and an
+    OverflowError if a result would not be a float64 number.
 
     Parameters
     ----------
-    domain : Box
-    preserve : {"gradient", "value", "laplacian", "total_variation"} or callable
+    domain : Box or another Eigenbasis
+    preserve : {"gradient", "value", "laplacian", "total_variation"}, Norm or callable
         What the flow preserves: :math:`\int |\nabla u|^2` ("gradient", the paper's eq. (21)), :math:`\int u^2`
         ("value"), :math:`\int (\Delta u)^2` ("laplacian"), :math:`\int |\nabla u|` ("total_variation"), or a
-        function of a grid function, of the domain's shape, with :math:`N(a u) = |a| N(u)`. If it has a method
-        ``derivative(u, direction)``, the multiplier is exact; else it is found by differences, to about 1e-11.
+        function of a grid function, of the domain's shape, with :math:`N(a u) = |a| N(u)`; see
+        `diffmath.pde.norms.UserNorm`.
 
-    Raises
-    ------
-    ValueError
-        If there is no such functional.
+    Attributes
+    ----------
+    norm : Norm
+        What is preserved.
 
     Examples
     --------
-    >>> flow = RenormalizedFlow(Box(shape=(256,)))
+    >>> flow = RenormalizedFlow(Box(256))
     >>> flow.growth_rate(2, 1) == 3 * np.pi**2
     True
     """
 
-    def __init__(self, domain: Box, preserve: Preserve = "gradient") -> None:
-        require_preserve(preserve)
-        if set(domain.boundary) != {"no-flux"}:
-            raise ValueError(f"the flow is solved on boxes with no flux; the boundary is {domain.boundary}")
-        self.domain = domain
+    def __init__(self, domain: Eigenbasis, preserve: Preserve = "gradient") -> None:
+        self.domain: Any = domain  # an Eigenbasis; a Box has more, and whoever gave it may use that
         self.preserve = preserve
+        self.norm = as_norm(preserve)
 
     # Eigenmodes
 
     def growth_rate(self, k: Mode, j: Mode) -> float:
         r"""Eq. (23): the rate :math:`\mu_k - \mu_j` of a perturbation by mode j of the steady state of mode k.
 
-        Negative for the higher modes j, to which the state is stable, positive for the lower ones; the same whatever
-        is preserved.
+        It is negative for the higher modes j, to which the state is stable, positive for the lower ones, and the same
+        whatever is preserved.
 
         Parameters
         ----------
@@ -109,16 +93,13 @@ class RenormalizedFlow:
         float
             Per unit of time.
 
-        Raises
-        ------
-        ValueError
-            If k is the constant mode, or a mode is not on the grid.
-        TypeError
-            If a mode number is no integer, or no tuple of the right length.
+        Examples
+        --------
+        >>> RenormalizedFlow(Box(64)).growth_rate(1, 2) == -3 * np.pi**2
+        True
         """
-        numbers = zip(self._not_constant(k), self.domain.mode(j), self.domain.lengths, strict=True)
-        # (k^2 - j^2) pi^2 / L^2 along each axis: the difference of the eigenvalues themselves would cancel.
-        return math.fsum((a - b) * (a + b) * (math.pi / length) ** 2 for a, b, length in numbers)
+        rate = -self.domain.gaps(self._steady_mode(k))[self.domain.mode(j)]
+        return float(rate)
 
     def check_stability(self, k: Mode, n_modes: int | None = None, **options: Any) -> xr.Dataset:
         """Eq. (23) in theory, by eigenvalues, and as each solver measures it: `diffmath.pde.stability.check_stability`.
@@ -137,13 +118,11 @@ class RenormalizedFlow:
         xarray.Dataset
             ``theory``, ``jacobian``, ``measured`` and ``verdict`` for each mode.
 
-        Raises
-        ------
-        ValueError, TypeError
-            As that function.
+        Examples
+        --------
+        >>> RenormalizedFlow(Box(16)).check_stability(2, 4, solvers=["spectral"]).verdict.values.tolist()
+        ['unstable', 'unstable', 'fixed by the constraint', 'stable']
         """
-        from diffmath.pde.stability import check_stability  # which needs this class
-
         return check_stability(self, k, n_modes, **options)
 
     def steady_state(self, k: Mode, C: float = 1.0) -> Floats:
@@ -163,20 +142,19 @@ class RenormalizedFlow:
         -------
         numpy.ndarray, float64, the domain's shape
 
-        Raises
-        ------
-        ValueError
-            If k is the constant mode or not on the grid, or C is not positive and finite.
-        TypeError
-            If k is no integer, or no tuple of the right length.
+        Examples
+        --------
+        >>> u = RenormalizedFlow(Box(64)).steady_state(3)
+        >>> bool(np.isclose(u[0], np.sqrt(2) * np.cos(1.5 * np.pi / 64) / (3 * np.pi)))
+        True
         """
-        self._not_constant(k)
-        w, s = self.domain.eigenfunction(k), power_of_mu(self.preserve)
-        if s is None:
-            return _positive(C) / norm(self._functional(), w) * w
-        return math.sqrt(_positive(C) / self.domain.eigenvalue(k) ** s) * w
+        c = np.zeros(self.domain.mode_shape)
+        c[self._steady_mode(k)] = 1.0
+        c *= self._size_of(C) / self.norm.size(self.domain, c)
+        u: Floats = self.domain.to_values(c)
+        return u
 
-    # _Partss
+    # Solutions
 
     def solve(
         self,
@@ -193,7 +171,7 @@ class RenormalizedFlow:
         Parameters
         ----------
         u_0 : array or xarray.DataArray of float, shape (..., N_1, ..., N_n)
-            Initial conditions at the cell centres; the last axes are the domain's, any before them are a batch. The
+            Initial conditions at the grid points; the last axes are the domain's, any before them are a batch. The
             spectral method reads them as the trigonometric polynomials through these values. For a function with jumps
             give its cell averages, and mind that its energy grows with the resolution.
         times : float or array of float, shape (n,)
@@ -227,19 +205,9 @@ class RenormalizedFlow:
             :math:`p_k(t)` of each mode in the preserved quantity, if that is a sum over modes, else in the energy.
             For finite differences, all of these are those of the difference Laplacian.
 
-        Raises
-        ------
-        ValueError
-            If u_0 is constant, not finite or of the wrong shape, a time is NaN, C is not positive, or an option is out
-            of range.
-        TypeError
-            If u_0 or the times are not real numbers, or the method has no such option.
-        OverflowError
-            If the energy, or a mean that is kept, is no float64 number.
-
         Examples
         --------
-        >>> domain = Box(shape=(64,))
+        >>> domain = Box(64)
         >>> ds = RenormalizedFlow(domain).solve(np.sign(domain.coordinates[0] - 0.3), [0.0, 0.01, 1.0])
         >>> bool(np.isclose(ds.multiplier[-1], np.pi**2, rtol=1e-14, atol=0))
         True
@@ -248,17 +216,14 @@ class RenormalizedFlow:
             raise ValueError(f'method must be "spectral" or "finite-difference"; it is {method!r}')
         u, layout = read_initial(self.domain, u_0)
         t = read_times(times)
-        _check_options(mean, C)
-        attributes = {"method": method, "mean": mean}
+        attributes = {"method": method, "mean": _mean(mean)}
         if method == "finite-difference":
-            parts, info = self._differences(u, t, mean, C, **options)
-            solution = self._measured(parts, self.domain.discrete_eigenvalues)
+            solution, info = self._differences(u, t, mean, C, **options)
             return to_dataset(self, t, solution, layout, attributes | info)
         if options:
             raise TypeError(f'the method "spectral" has no option {", ".join(options)}')
-        u, exponent = _normalised(u)
-        parts = self._exact(self.domain.to_modes(u), exponent, t, mean, C)
-        return to_dataset(self, t, self._measured(parts, self.domain.eigenvalues), layout, attributes)
+        solution = self._diagnosed(*self._spectral(*self._transformed(u, layout.largest), t, mean, C))
+        return to_dataset(self, t, solution, layout, attributes)
 
     def solve_modes(
         self,
@@ -272,8 +237,8 @@ class RenormalizedFlow:
 
         Parameters
         ----------
-        c : array, shape (..., N_1, ..., N_n), or mapping of mode number to amplitude
-            The coefficients c_k in u_0 = sum_k c_k w_k, such as `Box.to_modes` gives; of any dynamic range.
+        c : array, shape (..., ``*mode_shape``), or mapping of mode number to amplitude
+            The coefficients c_k in u_0 = sum_k c_k w_k, such as the domain's ``to_modes`` gives; of any dynamic range.
         times, mean, C
             As for `solve`.
 
@@ -282,28 +247,21 @@ class RenormalizedFlow:
         xarray.Dataset
             That of `solve`, and ``amplitude`` (..., time, k_x, ...), the coefficients of the solution.
 
-        Raises
-        ------
-        ValueError, TypeError, OverflowError
-            As for `solve`.
-
         Examples
         --------
-        >>> ds = RenormalizedFlow(Box(shape=(64,))).solve_modes({5: 1.0}, np.inf)  # a steady state, unstable
+        >>> ds = RenormalizedFlow(Box(64)).solve_modes({5: 1.0}, np.inf)  # a steady state, unstable
         >>> float(ds.amplitude.sel(k_x=5)[0])
         1.0
         """
         if isinstance(c, Mapping):
-            amplitudes = np.zeros(self.domain.shape)
+            amplitudes = np.zeros(self.domain.mode_shape)
             for k, amplitude in c.items():
                 amplitudes[self.domain.mode(k)] = require_number(f"c[{k}]", amplitude)
             c = amplitudes
         modes, layout = read_initial(self.domain, c, "modes")
         t = read_times(times)
-        _check_options(mean, C)
-        parts = self._exact(modes.copy(), np.zeros(len(modes), dtype=np.int64), t, mean, C)
-        attributes = {"method": "spectral, from amplitudes", "mean": mean}
-        solution = self._measured(parts, self.domain.eigenvalues)
+        attributes = {"method": "spectral, from amplitudes", "mean": _mean(mean)}
+        solution = self._diagnosed(*self._spectral(modes.copy(), 1.0, t, mean, C))
         return to_dataset(self, t, solution, layout, attributes, amplitudes=True)
 
     def evolve(
@@ -325,19 +283,19 @@ class RenormalizedFlow:
         -------
         numpy.ndarray, shape (..., n, N_1, ..., N_n), float32 if u_0 is, else float64
 
-        Raises
-        ------
-        ValueError, TypeError, OverflowError
-            As for `solve`.
+        Examples
+        --------
+        >>> domain = Box(64)
+        >>> u = RenormalizedFlow(domain).evolve(np.sign(domain.coordinates[0] - 0.3), [0.0, np.inf], C=1.0)
+        >>> bool(np.allclose(u[1], -RenormalizedFlow(domain).steady_state(1), atol=1e-14))
+        True
         """
         u, layout = read_initial(self.domain, u_0)
         t = read_times(times)
-        _check_options(mean, C)
-        solution = self._quick(u, layout.largest, t, C) if mean == "project" else None
-        if solution is None:
-            u, exponent = _normalised(u)
-            solution = self._exact(self.domain.to_modes(u), exponent, t, mean, C, diagnostics=False).u
-        return as_dtype(solution.reshape(*layout.shape, len(t), *self.domain.shape), layout.dtype)
+        v, scale = self._spectral(*self._transformed(u, layout.largest), t, _mean(mean), C)
+        v *= scale
+        solution = as_dtype(self._values(v), layout.dtype)
+        return solution.reshape(*layout.shape, len(t), *self.domain.shape)
 
     # Going on
 
@@ -392,11 +350,6 @@ class RenormalizedFlow:
         xarray.Dataset
             As that of `solve`.
 
-        Raises
-        ------
-        ValueError
-            If the flow preserves something else, or has another domain than the solution.
-
         Examples
         --------
         >>> flow = RenormalizedFlow(Box((64,)))
@@ -409,164 +362,81 @@ class RenormalizedFlow:
 
     # Private
 
-    def _not_constant(self, k: Mode) -> tuple[int, ...]:
-        numbers = self.domain.mode(k)
-        if not any(numbers):
+    def _steady_mode(self, k: Mode) -> tuple[int, ...]:
+        """The index of a mode that is a steady state."""
+        index: tuple[int, ...] = self.domain.mode(k)
+        if self.domain.null_modes[index]:
             raise ValueError("k must not be the constant mode: it has no gradient, so it is no steady state")
-        return numbers
+        return index
 
-    def _functional(self) -> Functional:
-        """The functional of a grid function that is no sum over modes."""
-        if callable(self.preserve):
-            return self.preserve
-        domain = self.domain
-        return TotalVariation(lambda u: domain.gradient(domain.to_modes(u)), domain.cell_volume)
+    def _size_of(self, C: float) -> float:
+        """The norm of functions whose preserved quantity is C."""
+        if not 0 < C < math.inf:
+            raise ValueError(f"C must be positive and finite; it is {C}")
+        return float(C ** (1 / self.norm.degree))
 
-    def _quick(self, u: Floats, largest: float, t: Floats, C: float | None) -> Any:
-        """The solution in few passes over the data, in ordinary cases; None in the others, which `_exact` solves."""
-        domain = self.domain
-        ordinary = 1e-100 < largest < 1e100 and (C is None or 1e-100 < C < 1e100) and t.min() >= 0 and t.max() < 1e100
-        if (
-            power_of_mu(self.preserve) is None
-            or not ordinary
-            or not all(1e-10 < length < 1e10 for length in domain.lengths)
-        ):
-            return None
-        order = np.argsort(t, kind="stable")
-        decay = QuickDecay(domain, t[order])
-        c = _dct(domain, u)
-        c.reshape(len(c), -1)[:, 0] = 0
-        # No mode is larger than this root times the largest value, so that the lowest mode is not small beside any.
-        lowest_mode: Any = (slice(None), *domain.lowest_mode)
-        lowest = np.abs(c[lowest_mode])
-        if not decay.possible or lowest.min() <= 2.0**-56 * largest * math.sqrt(u[0].size):
-            return None
-        squares = c * c
-        squares *= self._weight
-        target = math.sqrt(C / domain.cell_volume) if C is not None else np.sqrt(_sum(squares))[:, None]
-        b = np.zeros((len(c), len(t), *domain.shape))
-        for part, factors, window in decay.groups():
-            factor = factors[-1]
-            total = squares[:, *window] @ (factor * factor).T
-            for one in reversed(factors[:-1]):  # contract one axis after the other
-                total = np.einsum("...im,mi->...m", total, one * one)
-                factor = one.reshape(*one.shape, *[1] * (factor.ndim - 1)) * factor[:, None]
-            scale = target / np.sqrt(total)
-            states = b[:, part, *window]
-            if len(c) == 1:
-                factor *= _expand(scale[0], domain.ndim)
-            np.multiply(c[:, None, *window], factor, out=states)
-            if len(c) > 1:
-                states *= _expand(scale, domain.ndim)
-        u = _dct(domain, b, inverse=True)
-        return u if len(t) == 1 or (order[1:] > order[:-1]).all() else u[:, np.argsort(order, kind="stable")]
+    def _transformed(self, u: Floats, largest: float) -> tuple[Floats, float]:
+        """The coefficients of initial conditions, and the power of two they are to be multiplied by."""
+        unit = 1.0 if 1 / LARGE < largest < LARGE else math.ldexp(1.0, math.frexp(largest)[1])
+        return self.domain.to_modes(u if unit == 1.0 else u / unit), unit
 
-    @cached_property
-    def _weight(self) -> Floats:
-        """The weights mu^s of the squares of modes, that of the mean zero."""
-        weight = self.domain.eigenvalues ** (power_of_mu(self.preserve) or 0)
-        weight.flat[0] = 0
-        return weight
+    def _spectral(self, c: Floats, unit: float, t: Floats, mean: Mean, C: float | None) -> tuple[Floats, Floats]:
+        """The solution's modes over (B, time, ...), from amplitudes c in a unit, which may be overwritten.
 
-    def _exact(
-        self,
-        c: Floats,
-        exponent: npt.NDArray[np.int64],
-        t: Floats,
-        mean: Mean,
-        C: float | None,
-        diagnostics: bool = True,
-    ) -> _Parts:
-        """The solution from the amplitudes c 2^exponent, shape (B, k, ...)."""
-        domain, n_batch = self.domain, len(c)
-        first: Any = (slice(None), *(0,) * domain.ndim)
-        everything: Any = (slice(None),) * domain.ndim
-        s = power_of_mu(self.preserve)
-        constrained = s == 0 and mean == "keep"  # the mean is a mode like any other
-        kept, c_0 = c[first].copy(), np.zeros(n_batch)
-        if not constrained:
-            c_0 = kept if mean == "keep" else c_0
-            c[first] = 0
-        heat = HeatModes(domain, c)
-        for direction in (-1.0, 1.0):
-            far = np.abs(t[t * direction > 0]).max(initial=0.0)
-            if n_batch > 1 and far > heat.horizon(direction) != heat.horizon(direction, all_of_them=False):
-                # What is infinity to one spectrum is not to another.
-                c[first] = kept
-                each = [self._exact(c[i : i + 1], exponent[i : i + 1], t, mean, C, diagnostics) for i in range(n_batch)]
-                return _Parts(*(np.concatenate(parts) for parts in zip(*each, strict=True)))
-        exponent = exponent + heat.exponent
-        c_0 = np.ldexp(c_0, -heat.exponent)
+        They are v * scale, where v has a largest mode near 1, and scale, over (B, time, 1, ...), is a number.
+        """
+        domain, norm, null = self.domain, self.norm, self.domain.null_modes
+        axes = tuple(range(1, c.ndim))
+        if mean == "project":
+            c[:, null] = 0.0
+        counted = ~null if null.any() and not norm.sees_mean else None
+        largest = np.abs(c if counted is None else c[:, counted]).reshape(len(c), -1).max(axis=1)
+        if not largest.all():
+            raise ValueError(f"initial condition {int(largest.argmin())} has no mode that the flow could preserve")
+        relative = c / _expand(largest, len(axes))
+        norm.require_homogeneous(domain, relative)
+        start = norm.size(domain, relative) * largest * unit if C is None else np.full(len(c), self._size_of(C))
+        v = heat_modes(domain, c, t, counted)
+        with np.errstate(over="ignore"):
+            return v, _expand(start[:, None] / norm.size(domain, v), len(axes))
 
-        unit = max(domain.lengths)  # in which eigenvalues and their powers are of moderate size
-        mu = domain.eigenvalues * unit**2
-        weight = mu ** (1 if s is None else s)
-
-        def shares(v: Floats, window: Any) -> tuple[Floats, Floats]:
-            """The weighted squares of modes, as shares, and the root of their sum."""
-            share = weight[window] * v
-            share *= v
-            total = _sum(share)
-            if diagnostics:
-                share /= _expand(total, domain.ndim)
-            return share, np.sqrt(total)
-
-        def functional(v: Floats, window: Any, constant: Floats) -> tuple[Floats, Floats]:
-            """The value and the multiplier of a functional that is no sum over modes."""
-            whole = np.zeros((n_batch, *domain.shape))
-            whole[(slice(None), *window)] = v
-            whole[first] = constant
-            N, u, du = self._functional(), domain.to_grid(whole), domain.to_grid(-mu * whole)
-            rate = [-logarithmic_derivative(N, x, dx) for x, dx in zip(u, du, strict=True)]
-            return np.array([norm(N, x) for x in u]), np.array(rate)
-
-        if s is None:
-            for u in domain.to_grid(heat.c):
-                require_homogeneous(self._functional(), u)
-            start = functional(heat.c, everything, c_0)[0]
-        else:
-            start = shares(heat.c, everything)[1]
-        if C is not None:
-            start, exponent = np.full(n_batch, C if s is None else math.sqrt(C) * unit**s), np.zeros_like(exponent)
-        b = np.zeros((n_batch, len(t), *domain.shape))
-        fraction = np.zeros_like(b if diagnostics else b[:0])
-        multiplier = np.empty((n_batch, len(t)))
-        for i, now in enumerate(t.tolist()):
-            v, octaves, window = heat.at(now)
-            here: Any = (slice(None), i, *window)
-            with np.errstate(over="ignore"):  # seen below
-                constant = np.ldexp(c_0, np.clip(-octaves, -5000, 5000).astype(np.int64))
-            share, size = shares(v, window)
-            if diagnostics:
-                fraction[here] = share
-            if s is None:
-                size, multiplier[:, i] = functional(v, window, constant)
-            elif diagnostics:
-                multiplier[:, i] = _sum(mu[window] * share)
-            scale = start / size
-            b[here] = v * _expand(scale, domain.ndim)
-            if c_0.any():
-                b[(slice(None), i, *first[1:])] = constant * scale
+    def _values(self, b: Floats) -> Floats:
+        """The grid values of a solution's modes, checked to be float64 numbers."""
         with np.errstate(over="ignore", invalid="ignore"):
-            if exponent.any():
-                b = np.ldexp(b, exponent.reshape(-1, *[1] * (b.ndim - 1)))
-            u = domain.to_grid(b)
+            u: Floats = self.domain.to_values(b)
         if not np.isfinite(u).all():
-            advice = 'use mean="project"' if mean == "keep" else "scale u_0"
-            raise OverflowError(f"the solution exceeds float64: {advice}")
-        return _Parts(u, b, fraction, multiplier / unit**2)
+            raise OverflowError('the solution exceeds float64: use mean="project", or scale u_0')
+        return u
+
+    def _diagnosed(self, v: Floats, scale: Floats) -> Solution:
+        """The solution with all that is known of it, from its modes v * scale."""
+        shares, multiplier = self.norm.shares(self.domain, v), self.norm.multiplier(self.domain, v)
+        b = v * scale
+        return self._measured(self.domain, self._values(b), b, shares, multiplier)
+
+    def _measured(self, domain: Eigenbasis, u: Floats, b: Floats, shares: Floats, multiplier: Floats) -> Solution:
+        """The solution with its energy and what it preserves, checked to be float64 numbers."""
+        norm = self.norm
+        with np.errstate(over="ignore", under="ignore"):
+            preserved = norm.size(domain, b) ** norm.degree
+            energy = preserved if norm.power == 1 else as_norm("gradient").size(domain, b) ** 2
+        if not ((preserved >= TINY) & (preserved < np.inf) & (energy < np.inf)).all():
+            raise OverflowError(f"the preserved quantity of u_0 must be a float64 number above {TINY:.3g}: scale u_0")
+        return Solution(u, b, shares, multiplier, energy, preserved)
 
     def _differences(
         self, u_0: Floats, t: Floats, mean: Mean, C: float | None, **options: Any
-    ) -> tuple[_Parts, dict[str, Any]]:
+    ) -> tuple[Solution, dict[str, Any]]:
         """The solution by finite differences of each initial condition."""
-        domain, s = self.domain, power_of_mu(self.preserve)
+        domain, norm = self.domain, self.norm
+        if not isinstance(domain, Box) or set(domain.boundary) != {"no-flux"}:
+            raise ValueError(f"finite differences are for boxes with no flux; the domain is {domain.description}")
         solutions, infos = [], []
         for one in u_0:
             states, means, info = integrate_apart(domain, one, t, preserve=self.preserve, mean=mean, **options)
             if C is not None:
                 start = one if mean == "keep" else one - one.mean()
-                scale = (C if s is None else math.sqrt(C)) / discrete_norm(domain, start, self.preserve)
+                scale = self._size_of(C) / norm.value(domain.discrete, start)
                 states, means = states * scale, means * scale
             solutions.append((states, means))
             infos.append(info)
@@ -574,52 +444,13 @@ class RenormalizedFlow:
         info = {k: v if all(i[k] == v for i in infos) else [i[k] for i in infos] for k, v in infos[0].items()}
         # The mean apart: added to the rest, it would drown it in the multiplier and in the energy.
         v, means = (np.stack(parts) for parts in zip(*solutions, strict=True))
+        b = domain.to_modes(v)
+        b[..., domain.null_modes] = means[..., None] * math.sqrt(math.prod(domain.lengths))
         u = v + _expand(means, domain.ndim)
         if not np.isfinite(u).all():
             raise OverflowError('the solution exceeds float64: use mean="project"')
-        seen = u if s in (0, None) else v
-        b = domain.to_modes(v)
-        b.reshape(*b.shape[:2], -1)[..., 0] = means * math.sqrt(math.prod(domain.lengths))
-        fraction = domain.discrete_eigenvalues ** (1 if s is None else s) * domain.to_modes(seen) ** 2
-        fraction /= _expand(_sum(fraction, domain.ndim), domain.ndim)
-        multiplier = [[discrete_multiplier(domain, state, self.preserve) for state in states] for states in seen]
-        return _Parts(u, b, fraction, np.array(multiplier)), info
-
-    def _measured(self, parts: _Parts, mu: Floats) -> Solution:
-        """The solution with its energy and what it preserves, checked to be float64 numbers."""
-        domain, s = self.domain, power_of_mu(self.preserve)
-        with np.errstate(over="ignore", under="ignore"):
-            squares = parts.modes**2
-            squares.reshape(-1, math.prod(domain.shape))[:, 0] *= float(s == 0)  # the mean counts in the value alone
-            energy = _sum(mu * squares, domain.ndim)
-            if s is not None:
-                preserved = energy if s == 1 else _sum(mu**s * squares, domain.ndim)
-            elif mu is domain.discrete_eigenvalues:
-                preserved = np.array([[discrete_norm(domain, u, self.preserve) for u in x] for x in parts.u])
-            else:
-                preserved = np.array([[self._functional()(u) for u in states] for states in parts.u])
-        if not ((preserved >= TINY) & (preserved < np.inf) & (energy < np.inf)).all():
-            raise OverflowError(f"the preserved quantity of u_0 must be a float64 number above {TINY:.3g}: scale u_0")
-        return Solution(*parts, energy, preserved)
-
-
-def _dct(domain: Box, values: Floats, inverse: bool = False) -> Floats:
-    """The orthonormal cosine transform, which differs from the coefficients by the root of the cells' volume."""
-    transformed: Floats
-    if domain.ndim == 1:  # with less ado, which counts for a single solve
-        transform = fft.idct if inverse else fft.dct
-        transformed = transform(values, norm="ortho", overwrite_x=inverse)
-    else:
-        transform = fft.idctn if inverse else fft.dctn
-        transformed = transform(values, norm="ortho", axes=domain.axes, overwrite_x=inverse)
-    return transformed
-
-
-def _sum(values: Floats, ndim: int = 0) -> Floats:
-    """The sum over the last ndim axes; over all but the first unless given."""
-    kept = values.shape[: values.ndim - ndim] if ndim else values.shape[:1]
-    total: Floats = values.reshape(*kept, -1).sum(axis=-1)
-    return total
+        shares, multiplier = norm.shares(domain.discrete, b), norm.multiplier(domain.discrete, b)
+        return self._measured(domain.discrete, u, b, shares, multiplier), info
 
 
 def _expand(values: Floats, ndim: int) -> Floats:
@@ -627,20 +458,7 @@ def _expand(values: Floats, ndim: int) -> Floats:
     return values.reshape(*values.shape, *[1] * ndim)
 
 
-def _normalised(u: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """The arrays u 2^-e, and e, with the largest entry of each in [1/2, 1): their transforms do not overflow."""
-    exponent = np.frexp(np.abs(u).reshape(len(u), -1).max(axis=1))[1].astype(np.int64)
-    return np.ldexp(u, -exponent.reshape(-1, *[1] * (u.ndim - 1))), exponent
-
-
-def _check_options(mean: Mean, C: float | None) -> None:
+def _mean(mean: Mean) -> Mean:
     if mean not in MEANS:
         raise ValueError(f'mean must be "project" or "keep"; it is {mean!r}')
-    if C is not None:
-        _positive(C)
-
-
-def _positive(C: float) -> float:
-    if not 0 < C < math.inf:
-        raise ValueError(f"C must be positive and finite; it is {C}")
-    return C
+    return mean

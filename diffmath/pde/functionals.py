@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from diffmath.domains.box import Floats
+from diffmath.pde.norms import Norm, Preserve
 
 __all__ = [
     "Functional",
@@ -35,7 +35,6 @@ __all__ = [
 Functional = Callable[[npt.NDArray[np.float64]], float]
 """A user's functional: a grid function of the domain's shape -> a number, N(a u) = |a| N(u)."""
 
-Preserve = Literal["gradient", "value", "laplacian", "total_variation"] | Functional
 
 POWERS = {"value": 0, "gradient": 1, "laplacian": 2}
 
@@ -50,7 +49,7 @@ def require_preserve(preserve: Preserve) -> None:
 
 def power_of_mu(preserve: Preserve) -> int | None:
     r"""The power s if :math:`N(u)^2 = \sum_k \mu_k^s c_k^2`, else None."""
-    return None if callable(preserve) else POWERS.get(preserve)
+    return preserve.power if isinstance(preserve, Norm) else None if callable(preserve) else POWERS.get(preserve)
 
 
 class TotalVariation:

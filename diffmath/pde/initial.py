@@ -80,9 +80,10 @@ def noise(domain: Box, rng: np.random.Generator | int) -> Floats:
 def random_modes(domain: Box, rng: np.random.Generator | int) -> Floats:
     """Gaussian amplitudes of all modes, scaled so that their shares in the energy (21) are alike on average."""
     c = as_rng(rng).standard_normal(domain.shape)
-    c.flat[0] = 0.0
-    c.flat[1:] /= np.sqrt(domain.eigenvalues.flat[1:] * (c.size - 1))
-    return domain.to_grid(c)
+    present = ~domain.null_modes
+    c[~present] = 0.0
+    c[present] /= np.sqrt(domain.eigenvalues[present] * present.sum())
+    return domain.to_values(c)
 
 
 INITIAL_CONDITIONS: dict[str, Callable[[Box, np.random.Generator], Floats]] = {

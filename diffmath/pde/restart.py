@@ -159,8 +159,7 @@ def continuation(ds: xr.Dataset, flow: RenormalizedFlow) -> Problem:
     """
     box = box_of(ds)
     require_same("the flow's domain", flow.domain, box, "the Dataset")
-    preserve = flow.preserve if isinstance(flow.preserve, str) else getattr(flow.preserve, "__name__", "a functional")
-    require_same("what the flow preserves", preserve, ds.attrs["preserve"], "the Dataset")
+    require_same("what the flow preserves", flow.norm.name, ds.attrs["preserve"], "the Dataset")
     start = float(ds.attrs.get("start_time", 0.0))
     axes = _axes(ds)
 

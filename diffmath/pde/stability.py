@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -23,9 +23,7 @@ import xarray as xr
 from diffmath.domains.box import Floats, Mode, axis_names
 from diffmath.pde.finite_difference import SCHEMES
 from diffmath.pde.functionals import power_of_mu
-
-if TYPE_CHECKING:
-    from diffmath.pde.flow import RenormalizedFlow
+from diffmath.pde.norms import Preserve
 
 __all__ = ["SOLVERS", "check_stability", "jacobian"]
 
@@ -37,7 +35,26 @@ NEUTRAL = 1e-6  # of mu_k
 AGREES = 1e-3  # of a rate
 
 
-def jacobian(flow: RenormalizedFlow, u: Floats, mu: Floats) -> Floats:
+class Flow(Protocol):
+    """What is needed of a flow."""
+
+    domain: Any
+    preserve: Preserve
+
+    def growth_rate(self, k: Mode, j: Mode) -> float:
+        """Eq. (23)."""
+
+    def steady_state(self, k: Mode, C: float = 1.0) -> Floats:
+        """The steady state along a mode."""
+
+    def solve(self, u_0: Any, times: Any, *args: Any, **options: Any) -> xr.Dataset:
+        """The solution from grid values."""
+
+    def solve_modes(self, c: Any, times: Any, *, mean: Any = "project") -> xr.Dataset:
+        """The solution from amplitudes."""
+
+
+def jacobian(flow: Flow, u: Floats, mu: Floats) -> Floats:
     r"""The linearisation of the right-hand side of (22) at a state, on the grid; its eigenvalues are the rates of (23).
 
     Column by column as the derivative of :math:`F(u) = \Delta u + u\, N'(\Delta u) / C`, by a step into the complex
@@ -76,7 +93,7 @@ def jacobian(flow: RenormalizedFlow, u: Floats, mu: Floats) -> Floats:
 
 
 def check_stability(
-    flow: RenormalizedFlow,
+    flow: Flow,
     k: Mode,
     n_modes: int | None = None,
     *,
@@ -177,11 +194,11 @@ def check_stability(
     )
 
 
-def _operators(flow: RenormalizedFlow) -> dict[str, Floats]:
+def _operators(flow: Flow) -> dict[str, Floats]:
     return {"spectral": flow.domain.eigenvalues, "discrete": flow.domain.discrete_eigenvalues}
 
 
-def _theory_and_jacobian(flow: RenormalizedFlow, k: tuple[int, ...], mu: Floats) -> tuple[Floats, Floats]:
+def _theory_and_jacobian(flow: Flow, k: tuple[int, ...], mu: Floats) -> tuple[Floats, Floats]:
     """The rates of all modes, by eq. (23) and as eigenvalues of the Jacobian, in the shape of the domain.
 
     The eigenvalues are sorted as the theory's are, so that multiple ones need no eigenvectors; that of w_k is 2 mu_k.
@@ -195,7 +212,7 @@ def _theory_and_jacobian(flow: RenormalizedFlow, k: tuple[int, ...], mu: Floats)
     return theory, result.reshape(theory.shape)
 
 
-def _measure(flow: RenormalizedFlow, k: tuple[int, ...], j: tuple[int, ...], solver: str, size: float) -> float:
+def _measure(flow: Flow, k: tuple[int, ...], j: tuple[int, ...], solver: str, size: float) -> float:
     """The rate at which a perturbation by mode j grows, from the slope of its logarithm."""
     if j == k:
         return math.nan

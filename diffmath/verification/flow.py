@@ -202,7 +202,7 @@ def discrete_eigenvalues(box: Box) -> Any:
 @check(
     "(22), differences",
     "five schemes: the discrete flow, and lambda",
-    code=[f"{FLOW}.solve", f"{DIFFERENCES}.integrate", f"{DIFFERENCES}.discrete_multiplier"],
+    code=[f"{FLOW}.solve", f"{DIFFERENCES}.integrate", "diffmath.pde.norms.QuadraticNorm.multiplier"],
     method="exact solution",
     tolerance=64 * EPS,
     share=0.1,

@@ -1,7 +1,6 @@
-"""The heat flow of spectra in mantissas and exponents: against 80 digits, where nothing else is left standing."""
+"""The heat flow of spectra as a softmax: against 80 digits, where nothing else is left standing."""
 
 import math
-from types import SimpleNamespace
 
 import mpmath as mp
 import numpy as np
@@ -10,12 +9,19 @@ from hypothesis import example, given, settings, target
 from hypothesis import strategies as st
 
 from diffmath.pde import Box, RenormalizedFlow
-from diffmath.pde.spectral import QuickDecay
 from tests.strategies import boxes, times_of_interest, wide_spectra
 
 FLOW = RenormalizedFlow(Box(shape=(24,)))
-# Some twenty roundings on the way from amplitudes to amplitudes, each of 1.1e-16 at most.
-TOLERANCE = 2e-15
+
+
+def tolerance(c):
+    """Of amplitudes relative to the largest, of shares and of the multiplier.
+
+    Where two modes of amplitudes d decades apart are equally large, the exponent of their ratio is 2.3 d, and has three
+    roundings of 1.1e-16 relative to that: 1.2e-14 for 16 decades if they all add up, of which 5e-15 are ever seen.
+    """
+    sizes = np.log10(np.abs(c[c != 0]))
+    return 5e-15 if np.ptp(sizes) <= 16 else 1e-12
 
 
 def exact(box, c, t, s=1):
@@ -35,20 +41,20 @@ def exact(box, c, t, s=1):
         return b.reshape(c.shape), p.reshape(c.shape), float(mp.fsum(mu[i] * energy[i] for i in present) / total)
 
 
-def compare(flow, c, t, s=1, tolerance=TOLERANCE):
+def compare(flow, c, t, s=1):
     ds = flow.solve_modes(c, t, mean="keep" if s == 0 else "project")
     b, p, multiplier = exact(flow.domain, c, t, s)
     error = np.abs(ds.amplitude.values[0] - b).max() / np.abs(b).max()
-    assert error <= tolerance
-    assert np.abs(ds.energy_fraction.values[0] - p).max() <= tolerance
-    assert ds.multiplier.item() == pytest.approx(multiplier, rel=tolerance, abs=0)
+    assert error <= tolerance(c)
+    assert np.abs(ds.energy_fraction.values[0] - p).max() <= tolerance(c)
+    assert ds.multiplier.item() == pytest.approx(multiplier, rel=tolerance(c), abs=0)
     return error
 
 
 @given(st.data())
 def test_one_dimension(data):
     """Amplitudes up to 1e200 apart, absent low modes, times up to 1e4 of both signs, and where two modes are level."""
-    c = data.draw(wide_spectra(24))
+    c = data.draw(wide_spectra(24, decades=data.draw(st.sampled_from([16, 200]))))
     target(compare(FLOW, c, data.draw(times_of_interest(c, FLOW.domain.eigenvalues))))
 
 
@@ -61,9 +67,9 @@ def test_any_time(c, t):
     finite = math.copysign(min(abs(t), 1e6), t)  # by then it is the limit
     ds = FLOW.solve_modes(c, t)
     b, p, multiplier = exact(FLOW.domain, c, finite)
-    np.testing.assert_allclose(ds.amplitude.values[0], b, rtol=0, atol=TOLERANCE * abs(b).max())
-    np.testing.assert_allclose(ds.energy_fraction.values[0], p, rtol=0, atol=TOLERANCE)
-    assert ds.multiplier.item() == pytest.approx(multiplier, rel=TOLERANCE, abs=0)
+    np.testing.assert_allclose(ds.amplitude.values[0], b, rtol=0, atol=tolerance(c) * abs(b).max())
+    np.testing.assert_allclose(ds.energy_fraction.values[0], p, rtol=0, atol=tolerance(c))
+    assert ds.multiplier.item() == pytest.approx(multiplier, rel=tolerance(c), abs=0)
 
 
 @settings(max_examples=100)  # of up to 200 modes in 80 digits
@@ -71,8 +77,7 @@ def test_any_time(c, t):
 def test_several_dimensions(data):
     box = data.draw(boxes(max_cells=6))
     n = math.prod(box.shape)
-    c = data.draw(wide_spectra(n)).reshape(box.shape)
-    # Each axis has its own mantissa, and their product one rounding more.
+    c = data.draw(wide_spectra(n, decades=data.draw(st.sampled_from([16, 200])))).reshape(box.shape)
     target(compare(RenormalizedFlow(box), c, data.draw(times_of_interest(c, box.eigenvalues))))
 
 
@@ -90,7 +95,7 @@ def test_other_quadratic_functionals(data, s):
 @pytest.mark.parametrize(
     ("n", "modes", "t"), [(24, {22: 1e90, 23: 1.0}, -0.4666), (400, {1: 1.0, 5: 1e5, 30: 1e10}, 3.5e-3)]
 )
-def test_modes_beside_those_that_are_gone(n, modes, t):
+def test_modes_beside_those_that_have_vanished(n, modes, t):
     """Most are, but not all of those that were there, at a time at which two are level."""
     c = np.zeros(n)
     c[list(modes)] = list(modes.values())
@@ -119,7 +124,7 @@ def test_degenerate_modes_stay_level():
 @example(data=0.5)
 @example(data=-0.5)
 def test_batches_are_their_members(data):
-    """Also where one has a mode that another lacks, and where one alone has a wide range: to the last bit or two."""
+    """Also where one has a mode that another lacks, and where one alone has a wide range."""
     c = np.zeros((3, 24))
     if isinstance(data, float):
         c[0, 1], c[1, 20], c[2, [1, 3]], t = 1.0, 1.0, (1e-300, 1.0), data
@@ -133,22 +138,6 @@ def test_batches_are_their_members(data):
         alone = FLOW.solve_modes(member, [t, 0.0])
         for name in ("amplitude", "energy_fraction", "multiplier"):
             size = abs(alone[name].values).max()
-            np.testing.assert_allclose(together[name].values[i], alone[name].values, rtol=0, atol=1e-15 * size)
-
-
-@pytest.mark.parametrize(
-    ("shape", "times", "possible"),
-    [
-        ([2**25 - 1], [0.1], True),
-        ([2**25], [0.1], False),
-        ([2, 2**25], [0.1], False),
-        ([2**25, 2], [0.1], False),
-        ([4], [0.1, 1e9], True),
-        ([4, 4], [0.1, 19.0], True),
-        ([4, 4], [0.1, 19.2], False),
-    ],
-)
-def test_where_quick_decay_is_possible(shape, times, possible):
-    """Up to 2^25 cells along an axis; and in several dimensions, up to 400 octaves, of which 128 are its own."""
-    domain = SimpleNamespace(shape=shape, ndim=len(shape), lengths=[1.0] * len(shape), lowest_mode=[1, 0][: len(shape)])
-    assert QuickDecay(domain, np.array(times)).possible == possible
+            np.testing.assert_allclose(
+                together[name].values[i], alone[name].values, rtol=0, atol=2 * tolerance(c[i]) * size
+            )
