@@ -1,6 +1,7 @@
 """Sets of points in the plane, on which a diffusion model trains in a minute: moons, rings and mixtures.
 
-All are centred at the origin and have about unit size, as a diffusion model wants its data. They need numpy only.
+All are centred at the origin and have about unit size, as a diffusion model wants its data. They need numpy only. Each
+function returns its points in random order, float64 of shape (n, 2); ``rng`` is a numpy generator or a seed.
 """
 
 from __future__ import annotations
@@ -18,21 +19,12 @@ Points = npt.NDArray[np.float64]
 
 
 def moons(n: int, noise: float = 0.05, rng: np.random.Generator | int | None = None) -> Points:
-    """Draw points from two interleaved half circles of radius 1.
+    """Draw points from two interleaved half circles of radius 1, each with probability 1/2.
 
     Parameters
     ----------
-    n : int
-        The number of points.
-    noise : float
-        The standard deviation of Gaussian noise in each coordinate.
-    rng : numpy.random.Generator or int, optional
-        The source of randomness, or its seed.
-
-    Returns
-    -------
-    numpy.ndarray, shape (n, 2), float64
-        In random order, each from either moon with equal probability.
+    n, noise, rng : int, float, numpy.random.Generator or int
+        The number of points, the standard deviation of Gaussian noise in each coordinate, and its source.
 
     Examples
     --------
@@ -42,7 +34,7 @@ def moons(n: int, noise: float = 0.05, rng: np.random.Generator | int | None = N
     n, noise, rng = require_count("n", n), _spread("noise", noise), as_rng(rng)
     angle, sign = rng.uniform(0, np.pi, n), rng.choice([-1.0, 1.0], n)
     # The upper moon about (-1/2, -1/4), and its reflection in the origin.
-    points = sign[:, None] * (np.stack([np.cos(angle), np.sin(angle)], axis=1) - [0.5, 0.25])
+    points = sign[:, None] * (_on_unit_circle(angle) - [0.5, 0.25])
     return np.asarray(points + noise * rng.standard_normal((n, 2)))
 
 
@@ -53,19 +45,8 @@ def rings(
 
     Parameters
     ----------
-    n : int
-        The number of points.
-    radii : sequence of float
-        The circles' radii, each drawn with a probability proportional to it.
-    noise : float
-        The standard deviation of Gaussian noise in each coordinate.
-    rng : numpy.random.Generator or int, optional
-        The source of randomness, or its seed.
-
-    Returns
-    -------
-    numpy.ndarray, shape (n, 2), float64
-        In random order.
+    n, radii, noise, rng : int, sequence of float, float, numpy.random.Generator or int
+        The number of points, the radii, the standard deviation of Gaussian noise in each coordinate, and its source.
 
     Examples
     --------
@@ -78,42 +59,32 @@ def rings(
     if not r.sum():
         raise ValueError(f"radii must have one that is positive; they are {list(radii)}")
     radius, angle = rng.choice(r, n, p=r / r.sum()), rng.uniform(0, 2 * np.pi, n)
-    points = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    points = radius[:, None] * _on_unit_circle(angle)
     return np.asarray(points + noise * rng.standard_normal((n, 2)))
 
 
 def mixture(n: int, n_components: int = 8, std: float = 0.1, rng: np.random.Generator | int | None = None) -> Points:
-    """Draw points from Gaussians whose means lie on the circle of radius sqrt(2), at equal distances.
-
-    So each coordinate has about unit variance, from three components on.
+    """Draw points from Gaussians of equal weight, their means at equal distances on the circle of radius sqrt(2).
 
     Parameters
     ----------
-    n : int
-        The number of points.
-    n_components : int
-        The number of Gaussians, of equal weight.
-    std : float
-        Their standard deviation in each coordinate.
-    rng : numpy.random.Generator or int, optional
-        The source of randomness, or its seed.
-
-    Returns
-    -------
-    numpy.ndarray, shape (n, 2), float64
-        In random order.
+    n, n_components, std, rng : int, int, float, numpy.random.Generator or int
+        The numbers of points and of Gaussians, their standard deviation in each coordinate, and its source.
 
     Examples
     --------
-    >>> mixture(2, n_components=1, std=0, rng=0).round(3)
-    array([[1.414, 0.   ],
-           [1.414, 0.   ]])
+    >>> mixture(1, n_components=1, std=0, rng=0).round(3)
+    array([[1.414, 0.   ]])
     """
     n, n_components = require_count("n", n), require_count("n_components", n_components)
     std, rng = _spread("std", std), as_rng(rng)
     angle = 2 * np.pi * rng.integers(n_components, size=n) / n_components
-    points = np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    points = np.sqrt(2) * _on_unit_circle(angle)
     return np.asarray(points + std * rng.standard_normal((n, 2)))
+
+
+def _on_unit_circle(angle: npt.NDArray[np.float64]) -> Points:
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def _spread(name: str, value: float) -> float:

@@ -68,6 +68,7 @@ def test_readme():
         "diffmath.pde.initial",
         "diffmath.data.training",
         "diffmath.ddpm.checkpoints",
+        "diffmath.ddpm.cost",
         "diffmath.ddpm.mlp",
         "diffmath.ddpm.training.algorithm",
         "diffmath.ddpm.training.run",

@@ -44,13 +44,6 @@ def training_images(
     Images
         ``images``, pixels in [-1, 1], and their ``description``, which belongs in the record of a training.
 
-    Raises
-    ------
-    ValueError
-        If a directory is given and it is not for "train".
-    DataError
-        If there are no such images.
-
     Examples
     --------
     >>> images, description = training_images("sample")

@@ -6,12 +6,14 @@ import copy
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffmath._arguments import require_count
 from diffmath.ddpm._environment import choose_device, peak_memory
 from diffmath.ddpm.training import train
+from diffmath.ddpm.training.settings import as_images
 from diffmath.schedule import VarianceSchedule
 
 __all__ = ["TrainingCost", "forward_flop", "training_cost"]
@@ -42,8 +44,8 @@ class TrainingCost(NamedTuple):
     images_per_second: float
 
 
-def forward_flop(model: nn.Module, shape: tuple[int, ...] = (1, 32, 32)) -> int:
-    """Floating-point operations of one image's forward pass: matrix products and convolutions, attention among them.
+def forward_flop(model: nn.Module, shape: tuple[int, ...] | None = None) -> int:
+    """Count the floating-point operations of one image's forward pass: matrix products, convolutions and attention.
 
     A multiplication and an addition count as two.
 
@@ -51,13 +53,17 @@ def forward_flop(model: nn.Module, shape: tuple[int, ...] = (1, 32, 32)) -> int:
     ----------
     model : torch.nn.Module
         Called as ``model(x_t, t)``.
-    shape : tuple of int
-        An image's shape.
+    shape : tuple of int, optional
+        An image's shape; the model's ``image_shape`` by default, or 1 x 32 x 32 if it has none.
 
-    Returns
-    -------
-    int
+    Examples
+    --------
+    >>> from diffmath.ddpm import UNet
+    >>> round(forward_flop(UNet.paper()) / 1e9, 2)
+    3.23
     """
+    if shape is None:
+        shape = getattr(model, "image_shape", (1, 32, 32))
     device = next(model.parameters()).device
     x, t = torch.zeros((1, *shape), device=device), torch.ones(1, dtype=torch.int64, device=device)
     # Only the plain implementation of attention is counted everywhere.
@@ -69,7 +75,7 @@ def forward_flop(model: nn.Module, shape: tuple[int, ...] = (1, 32, 32)) -> int:
 def training_cost(
     model: nn.Module,
     schedule: VarianceSchedule,
-    images: Tensor,
+    images: Any,
     *,
     batch_size: int = 128,
     n_steps: int | None = None,
@@ -80,31 +86,26 @@ def training_cost(
 
     Parameters
     ----------
-    model, schedule, images
+    model, schedule, images, batch_size, device, **options
         As for `diffmath.ddpm.train`.
-    batch_size, device
-        Likewise.
     n_steps : int, optional
-        Steps to measure after the first; 3 on a CPU and 50 elsewhere unless given.
-    **options
-        Further arguments for `train`, such as ``compile``.
+        Steps to measure after the first; 3 on a CPU and 50 elsewhere by default.
 
-    Returns
-    -------
-    TrainingCost
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `train` does.
+    Examples
+    --------
+    >>> from diffmath import toy
+    >>> from diffmath.ddpm import MLP
+    >>> training_cost(MLP(), VarianceSchedule.linear(), toy.moons(1000), device="cpu").flop_per_image
+    3443712
     """
     place = choose_device(device)
     model = copy.deepcopy(model).to(place)
+    images = as_images(images, model)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     flop = 3 * forward_flop(model, tuple(images.shape[1:]))
     if place.type == "cuda":  # pragma: no cover (needs a GPU)
         torch.cuda.reset_peak_memory_stats(place)
-    n_steps = n_steps or (3 if place.type == "cpu" else 50)
+    n_steps = (3 if place.type == "cpu" else 50) if n_steps is None else require_count("n_steps", n_steps)
     settings = {"batch_size": batch_size, "device": place, "progress": False, **options}
     record = train(model, schedule, images, 1 + n_steps, **settings).metadata
     warm_up = record["warm_up_seconds"]
