@@ -14,7 +14,7 @@ from diffmath._arguments import require_count
 from diffmath.ddpm._environment import choose_device, peak_memory
 from diffmath.ddpm.training import train
 from diffmath.ddpm.training.settings import as_images
-from diffmath.schedule import VarianceSchedule
+from diffmath.process import ForwardProcess
 
 __all__ = ["TrainingCost", "forward_flop", "training_cost"]
 
@@ -74,7 +74,7 @@ def forward_flop(model: nn.Module, shape: tuple[int, ...] | None = None) -> int:
 
 def training_cost(
     model: nn.Module,
-    schedule: VarianceSchedule,
+    schedule: ForwardProcess,
     images: Any,
     *,
     batch_size: int = 128,
@@ -95,6 +95,7 @@ def training_cost(
     --------
     >>> from diffmath import toy
     >>> from diffmath.ddpm import MLP
+    >>> from diffmath.schedule import VarianceSchedule
     >>> training_cost(MLP(), VarianceSchedule.linear(), toy.moons(1000), device="cpu").flop_per_image
     3443712
     """

@@ -9,6 +9,7 @@ from torch import nn
 
 from diffmath import toy
 from diffmath.ddpm import MLP, UNet, load_checkpoint, sample, squared_error, train
+from diffmath.process import ForwardProcess
 from diffmath.schedule import VarianceSchedule
 
 SCHEDULE = VarianceSchedule.cosine(40)
@@ -47,6 +48,35 @@ def test_the_loss_is_handed_in():
     assert len(seen) == 5
     torch.testing.assert_close(models[2].state_dict(), models[0].state_dict())
     assert not same(models[3], models[0])
+
+
+class Decay(ForwardProcess):
+    """Two components of which each has rates of its own."""
+
+    n_steps, modes, rates = 30, (2,), np.array([0.05, 0.3])
+
+    def _transition(self, t, s):
+        log_alpha = -self.rates * (t - s)[..., None]
+        return np.exp(log_alpha), -np.expm1(log_alpha)
+
+
+def test_a_process_with_modes(tmp_path):
+    """Training adds the noise that the process adds, and its minimiser samples; it is not saved in a file."""
+    points, seen = toy.mixture(50, rng=0), []
+
+    def watched(model, process, x_0, eps, t):
+        x_t = process.add_noise(x_0, eps, t)
+        torch.testing.assert_close(x_t, Decay().add_noise(x_0, eps, t))
+        seen.append(x_t)
+        return squared_error(model, process, x_0, eps, t)
+
+    result = train(mlp(), Decay(), points, 3, loss=watched, **QUICK)
+    assert len(seen) == 3
+    assert sample(result.model, Decay(), n_samples=4).shape == (4, 2)
+    with pytest.raises(TypeError, match="schedule must be a VarianceSchedule; it is a Decay"):
+        train(mlp(), Decay(), points, 3, directory=tmp_path, **QUICK)
+    with pytest.raises(TypeError, match="schedule must be a ForwardProcess"):
+        train(mlp(), 500, points, 3, **QUICK)
 
 
 @pytest.mark.parametrize(

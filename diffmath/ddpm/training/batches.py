@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffmath.ddpm._processes import Processes
-from diffmath.schedule import VarianceSchedule
+from diffmath.process import ForwardProcess, spread
 
 __all__ = ["Batches", "OnDevice"]
 
@@ -60,23 +60,23 @@ class Batches:
 
 
 class OnDevice:
-    """A schedule whose `add_noise` takes times that lie on a device, and does not wait for it.
+    """A process whose `add_noise` takes times that lie on a device, and does not wait for it.
 
-    Everything else is the schedule's.
+    Everything else is the process's.
     """
 
-    def __init__(self, schedule: VarianceSchedule, like: Tensor) -> None:
-        self._schedule = schedule
-        t = np.arange(1, schedule.n_steps + 1)
+    def __init__(self, process: ForwardProcess, like: Tensor) -> None:
+        self._process = process
+        t = np.arange(1, process.n_steps + 1)
         # The coefficients are float64 until here.
-        self._coefficients = [torch.tensor(np.sqrt(c)).to(like) for c in schedule.transition(t, np.zeros_like(t))]
+        self._coefficients = [torch.tensor(np.sqrt(c)).to(like) for c in process.transition(t, np.zeros_like(t))]
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._schedule, name)
+        return getattr(self._process, name)
 
     def add_noise(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """`VarianceSchedule.add_noise`, eq. (8)."""
-        a, b = (c[t - 1].reshape(-1, *[1] * (x_0.ndim - 1)) for c in self._coefficients)
+        """`ForwardProcess.add_noise`, eq. (8)."""
+        a, b = (spread(c[t - 1], 1, x_0.shape) for c in self._coefficients)
         return a * x_0 + b * eps
 
 

@@ -26,6 +26,7 @@ from diffmath.ddpm.training.hooks import Callback, Checkpoints, Clock, Logging, 
 from diffmath.ddpm.training.log import Log
 from diffmath.ddpm.training.settings import as_images, minutes_of, settings_of
 from diffmath.ddpm.training.state import State
+from diffmath.process import ForwardProcess
 from diffmath.schedule import VarianceSchedule
 
 __all__ = ["TrainingResult", "steps_done", "train"]
@@ -53,7 +54,7 @@ class TrainingResult(NamedTuple):
 
 def train(
     model: nn.Module,
-    schedule: VarianceSchedule,
+    schedule: ForwardProcess,
     images: Any,
     n_steps: int,
     *,
@@ -90,7 +91,8 @@ def train(
     ----------
     model : torch.nn.Module
         Called as ``model(x_t, t)``; it is moved to the device and trained in place.
-    schedule : VarianceSchedule
+    schedule : ForwardProcess
+        A `VarianceSchedule` if a directory is given.
     images : Tensor or array, shape (N, ...), floating
         The training set; pixels of images lie in [-1, 1].
     n_steps, batch_size : int
@@ -143,7 +145,7 @@ def train(
     True
     """
     n_steps = require_count("n_steps", n_steps)
-    require_process(schedule)
+    require_process(schedule, ForwardProcess if directory is None else VarianceSchedule)
     images = as_images(images, model)
     checkpoint_minutes = minutes_of("checkpoint_minutes", checkpoint_minutes)
     settings = settings_of(
@@ -234,6 +236,7 @@ def train(
         record = state.record()
         average.eval()
         if path is not None and processes.first:
+            assert isinstance(schedule, VarianceSchedule)
             save_checkpoint(path.with_name(WEIGHTS), average, schedule, record, dtype=_half_precision(average))
         processes.wait()  # until the files are there
     return TrainingResult(average, state.losses, record)

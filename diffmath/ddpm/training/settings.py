@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from diffmath._arguments import require_count, require_number, require_pixels
 from diffmath.ddpm._arguments import as_floating, as_tensor
-from diffmath.schedule import VarianceSchedule
+from diffmath.process import ForwardProcess
 
 __all__ = ["ADDED_LATER", "CHANGEABLE", "as_images", "learning_rate", "minutes_of", "settings_of"]
 
@@ -33,7 +34,7 @@ ADDED_LATER: dict[str, Any] = {
 
 def settings_of(
     model: nn.Module,
-    schedule: VarianceSchedule,
+    schedule: ForwardProcess,
     images: Tensor,
     n_steps: int,
     loss: Callable[..., Any],
@@ -52,7 +53,7 @@ def settings_of(
     if not 0 <= decay <= 1:
         raise ValueError(f"decay, a share of the steps, must lie in [0, 1]; it is {decay}")
     settings = {
-        "schedule": hashlib.sha256(schedule.beta.tobytes()).hexdigest()[:16],
+        "schedule": _digest_of_process(schedule),
         "images": _digest([images]),
         "batch_size": require_count("batch_size", numbers["batch_size"]),
         "learning_rate": rate,
@@ -108,6 +109,13 @@ def minutes_of(name: str, value: Any) -> float:
     if not minutes >= 0:
         raise ValueError(f"{name} must not be negative; it is {minutes}")
     return minutes
+
+
+def _digest_of_process(process: ForwardProcess) -> str:
+    """What tells one process from another: beta, or without it the pair (alpha_bar, variance) at all times."""
+    t = np.arange(1, process.n_steps + 1)
+    pair = [process.beta] if hasattr(process, "beta") else process.transition(t, np.zeros_like(t))
+    return hashlib.sha256(b"".join(np.asarray(array).tobytes() for array in pair)).hexdigest()[:16]
 
 
 def _digest(tensors: Iterable[Tensor]) -> str:

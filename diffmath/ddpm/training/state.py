@@ -21,6 +21,7 @@ from diffmath.ddpm.checkpoints import (
 )
 from diffmath.ddpm.training.log import NoiseLevels
 from diffmath.ddpm.training.settings import ADDED_LATER, CHANGEABLE, learning_rate
+from diffmath.process import ForwardProcess
 from diffmath.schedule import VarianceSchedule
 
 __all__ = ["State", "TrainingDivergedError"]
@@ -54,7 +55,7 @@ class State:
         model: nn.Module,
         average: nn.Module,
         optimizer: torch.optim.Optimizer,
-        schedule: VarianceSchedule,
+        schedule: ForwardProcess,
         settings: dict[str, Any],
         metadata: dict[str, Any],
         origin: dict[str, Any],
@@ -160,6 +161,7 @@ class State:
         """Write the checkpoint to resume from. All processes call, the first writes."""
         self.check()  # never replace a good checkpoint by a bad one
         sums = self.processes.sum(self.levels.sums.clone())
+        assert isinstance(self.schedule, VarianceSchedule)  # as `train` has seen to
         if self.path is None or not self.processes.first:
             return
         tensors = {f"weights.{name}": t for name, t in self.model.state_dict().items()}
