@@ -74,10 +74,14 @@ class OnDevice:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._process, name)
 
-    def add_noise(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    def add_noise(self, x_0: Tensor, eps: Tensor, t: Tensor | int) -> Tensor:
         """`ForwardProcess.add_noise`, eq. (8)."""
+        if not isinstance(t, Tensor) or t.ndim != 1:  # one time for all
+            noised: Tensor = self._process.add_noise(x_0, eps, t)
+            return noised
         a, b = (spread(c[t - 1], 1, x_0.shape) for c in self._coefficients)
-        return a * x_0 + b * eps
+        x_t: Tensor = a * x_0 + b * eps
+        return x_t
 
 
 def _mix(*key: int) -> int:
