@@ -20,13 +20,16 @@ class Method(StrEnum):
     finite_difference = "finite-difference"
 
 
-class Preserve(StrEnum):
-    """What the flow preserves."""
+def _norm(name: str | None) -> str | None:
+    """The name of a norm that there is; their registry is read only when a command runs, as numpy takes its time."""
+    from diffmath.pde.norms import as_norm
 
-    gradient = "gradient"
-    value = "value"
-    laplacian = "laplacian"
-    total_variation = "total_variation"
+    if name is not None:
+        try:
+            as_norm(name)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    return name
 
 
 def flow(
@@ -59,8 +62,16 @@ def flow(
     integrator: Annotated[Optional[str], typer.Option(help="Of the finite differences, such as pade02.")] = None,
     dt: Annotated[Optional[float], typer.Option(help="Their time step.")] = None,
     theta: Annotated[Optional[float], typer.Option(help="Their time step times lambda(t); 1/16 unless given.")] = None,
+    boundary: Annotated[
+        Optional[list[str]],
+        typer.Option(help="no-flux (unless given), periodic or fixed, for each axis in order, or one for all."),
+    ] = None,
     preserve: Annotated[
-        Optional[Preserve], typer.Option(help="What the flow preserves; the gradient unless given or in the file.")
+        Optional[str],
+        typer.Option(
+            callback=_norm,
+            help="What the flow preserves: gradient (unless given or in the file), value, laplacian, total_variation.",
+        ),
     ] = None,
     keep_mean: Annotated[
         Optional[bool],
@@ -88,13 +99,14 @@ def flow(
             initial,
             shape=shape or None,
             lengths=length or None,
-            preserve=preserve and preserve.value,
+            boundary=boundary or None,
+            preserve=preserve,
             mean=mean,  # type: ignore[arg-type]
             variable=variable,
             seed=seed,
         )
     except (ValueError, TypeError, OSError) as error:
-        raise typer.BadParameter(str(error), param_hint="initial") from None
+        raise typer.BadParameter(str(error)) from None
     if (plot or animate) and problem.is_batch:
         raise typer.BadParameter("pictures show one solution; the file has a batch", param_hint="--plot, --animate")
     dimension = problem.flow.domain.ndim

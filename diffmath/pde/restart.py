@@ -128,9 +128,10 @@ def box_of(ds: xr.Dataset) -> Box:
     if not len(axes) == len(numbers[0]) == len(numbers[1]) == len(boundary):
         raise ValueError(f"the Dataset must have one length for each of its axes {axes}; it has {numbers[0]}")
     box = Box(shape, numbers[0], boundary, numbers[1])
-    if box.description != ds.attrs["domain"]:
-        raise ValueError(f"the Dataset's u must fill its domain, {ds.attrs['domain']}; its shape is {shape}")
-    return box
+    for domain in (box, box.discrete):
+        if domain.description == ds.attrs["domain"]:
+            return domain
+    raise ValueError(f"the Dataset's u must fill its domain, {ds.attrs['domain']}; its shape is {shape}")
 
 
 def last_state(ds: xr.Dataset, name: str = "u") -> xr.DataArray:
@@ -171,6 +172,8 @@ def continuation(ds: xr.Dataset, flow: RenormalizedFlow) -> Problem:
     method = "finite-difference" if ds.attrs["method"] == "finite-difference" else "spectral"
     options = {name: ds.attrs[name] for name in STEPPING if name in ds.attrs and method == "finite-difference"}
     options = {name: value.item() if hasattr(value, "item") else value for name, value in options.items()}
+    if options.get("integrator") == "exact":  # the default, to which no other option belongs
+        options = {}
     return Problem(flow, state("u", axes), modes, ds.attrs["mean"], method, options, ds)
 
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from diffmath.__main__ import app
 from diffmath.pde import Box, RenormalizedFlow
 from diffmath.pde.initial import INITIAL_CONDITIONS, step
+from diffmath.pde.norms import NORMS
 from diffmath.pde.problem import read_problem
 
 
@@ -196,6 +197,22 @@ def test_going_on(tmp_path):
     two = done(first, "-t", 0.2, "--out", second)
     assert (two.attrs["integrator"], two.attrs["dt"]) == ("pade02", 0.01)
     np.testing.assert_allclose(two.u[-1], one.u[-1], rtol=0, atol=1e-12)
+
+
+def test_boundaries_and_norms(tmp_path):
+    """For each axis or for all, also when the run goes on."""
+    first, second = tmp_path / "first.nc", tmp_path / "second.nc"
+    ds = done("noise", "-n", 8, "-n", 6, "--boundary", "periodic", "--boundary", "fixed", "-t", 0.01, "--out", first)
+    assert ds.attrs["boundary"] == "periodic, fixed"
+    assert done(first, "-t", 0.01, "--out", second).attrs["domain"] == ds.attrs["domain"]
+    assert "boundary must be that of" in refused(first, "-t", 0.01, "--boundary", "no-flux", "--out", second)
+    ds = done("noise", "-n", 8, "-n", 6, "--boundary", "periodic", "-t", 0.01, "--out", first)
+    assert ds.attrs["boundary"] == "periodic, periodic"
+    done(first, "-t", 0.01, "--boundary", "periodic", "--out", second)
+    assert "must be among no-flux, periodic, fixed" in refused("w1", "-t", 1, "--boundary", "open")
+    for name in NORMS:
+        assert name in refused("w1", "-t", 1, "--preserve", "nothing")
+        assert done("w1", "-n", 8, "-t", 1, "--preserve", name, "--out", second).attrs["preserve"] == name
 
 
 def test_films_paths_and_suffixes(tmp_path, monkeypatch):
