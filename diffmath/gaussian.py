@@ -1,11 +1,7 @@
 r"""Gaussians: density, sums, affine images, products and Bayes' rule, eqs. (1) and (10)-(14).
 
-These are the general rules from which the paper derives its backward process. `diffmath.schedule` has the closed forms
-that come out, (5)-(9) and (15)-(18); the two are written independently, and the tests hold one to the other.
-
-A Gaussian here has independent components: :math:`N(x; \mu, \operatorname{diag}(s^2))` with one variance for each
-component, or one for all, the isotropic case (1) of the paper. Everything is float64, and any leading axes of the mean
-and the variance are a batch. Batches broadcast; the dimension d does not. The module needs numpy alone.
+These are the general rules from which the paper derives its backward process. `diffmath.process` has the closed forms
+that come out, (2)-(9) and (15)-(19); the two are written independently, and the tests hold one to the other.
 """
 
 from __future__ import annotations
@@ -28,20 +24,15 @@ Floats = npt.NDArray[np.float64]
 class Gaussian(ReadOnly):
     r"""The distribution :math:`N(\mu, \operatorname{diag}(s^2))` on :math:`R^d`, eq. (1).
 
+    Everything is float64. Leading axes are a batch; batches broadcast, the dimension d does not. ValueError is raised
+    where a shape does not fit or a result is no Gaussian, and TypeError for what is no real number.
+
     Parameters
     ----------
     mean : array of float, shape (..., d)
         :math:`\mu`, finite.
     variance : float or array of float, broadcastable to the mean's shape
-        :math:`s^2`, positive and finite; a single number is the isotropic case.
-
-    Raises
-    ------
-    ValueError
-        If the mean is not finite or has no component, or a variance is not positive and finite, or its shape does not
-        fit.
-    TypeError
-        If they are not real numbers.
+        :math:`s^2`, positive and finite; one number is the isotropic case (1).
 
     Examples
     --------
@@ -80,20 +71,12 @@ class Gaussian(ReadOnly):
     def log_density(self, x: npt.ArrayLike) -> Floats:
         r"""Eq. (1): :math:`-\frac{1}{2} \sum_i \bigl( (x_i - \mu_i)^2 / s_i^2 + \log 2 \pi s_i^2 \bigr)`.
 
-        The right side of (10), with (11) and (9) put in as (12) does, is the sum of two of these less a third.
+        The right side of (10), with (11) and (9) put in as in (12), is the sum of two of these less a third.
 
-        Parameters
-        ----------
-        x : array of float, shape (..., d)
-
-        Returns
-        -------
-        numpy.ndarray, shape (...)
-
-        Raises
-        ------
-        ValueError
-            If the last axis has not d entries.
+        Examples
+        --------
+        >>> Gaussian([0.0], 1 / (2 * np.pi)).log_density([1.0])
+        np.float64(-3.141592653589793)
         """
         x = self._component(x, "x")
         terms = (x - self.mean) ** 2 / self.variance + np.log(2 * math.pi * self.variance)
@@ -101,11 +84,23 @@ class Gaussian(ReadOnly):
         return result
 
     def density(self, x: npt.ArrayLike) -> Floats:
-        r"""Eq. (1): :math:`(2 \pi s^2)^{-d/2} \exp(-|x - \mu|^2 / 2 s^2)`; shapes and errors as for `log_density`."""
+        r"""Eq. (1): :math:`(2 \pi s^2)^{-d/2} \exp(-|x - \mu|^2 / 2 s^2)`, of shape (...).
+
+        Examples
+        --------
+        >>> Gaussian([0.0], 1 / (2 * np.pi)).density([0.0])
+        np.float64(1.0)
+        """
         return np.exp(self.log_density(x))
 
     def sample(self, rng: np.random.Generator | int, n: int) -> Floats:
-        """Independent samples, n of them, from a generator or the one a seed makes: float64 of shape (n, ..., d)."""
+        """Independent samples, n of them, float64 of shape (n, ..., d), from a generator or the seed of a new one.
+
+        Examples
+        --------
+        >>> Gaussian([0.0, 1.0], 4.0).sample(rng=0, n=3).shape
+        (3, 2)
+        """
         shape = (require_count("n", n, 0), *self.mean.shape)
         return self.mean + np.sqrt(self.variance) * as_rng(rng).standard_normal(shape)
 
@@ -117,23 +112,12 @@ class Gaussian(ReadOnly):
         return Gaussian(self.mean + other.mean, self.variance + other.variance)
 
     def affine(self, scale: npt.ArrayLike, shift: npt.ArrayLike = 0.0) -> Gaussian:
-        """The law of a x + b.
+        """The law of a x + b, for a scale that is not zero; arrays of shape (..., d) act on each component.
 
-        Parameters
-        ----------
-        scale : float or array, shape (..., d)
-            a, not zero; an array acts on each component.
-        shift : float or array, shape (..., d)
-            b.
-
-        Returns
-        -------
-        Gaussian
-
-        Raises
-        ------
-        ValueError
-            If the scale is zero, an array's last axis has not d entries, or the result is not finite.
+        Examples
+        --------
+        >>> Gaussian([1.0], 4.0).affine(scale=3.0, shift=1.0)
+        Gaussian(mean=array([4.]), variance=array(36.))
         """
         a, b = self._factor(scale, "scale"), self._factor(shift, "shift")
         if not (a != 0).all():
@@ -141,24 +125,14 @@ class Gaussian(ReadOnly):
         return Gaussian(a * self.mean + b, a * a * self.variance)
 
     def product(self, other: Gaussian) -> tuple[Gaussian, Floats]:
-        r"""The product of two densities: a Gaussian, and the logarithm of the factor in front of it.
+        r"""The product of two densities: a Gaussian, and the logarithm of the factor in front of it, of shape (...).
 
-        Precisions add, and means are weighted by them, as the square in (13) is completed. The factor is the density of
-        one mean under the other with the variances added, :math:`N(\mu_1; \mu_2, s_1^2 + s_2^2)`.
+        Precisions add, as the square in (13) is completed. The factor is :math:`N(\mu_1; \mu_2, s_1^2 + s_2^2)`.
 
-        Parameters
-        ----------
-        other : Gaussian
-
-        Returns
-        -------
-        gaussian : Gaussian
-        log_factor : numpy.ndarray, shape (...)
-
-        Raises
-        ------
-        ValueError
-            If the other has another dimension d.
+        Examples
+        --------
+        >>> Gaussian([0.0], 1.0).product(Gaussian([2.0], 1.0))[0]
+        Gaussian(mean=array([1.]), variance=array(0.5))
         """
         self._component(other.mean, "the other mean")
         total = self.variance + other.variance
@@ -168,21 +142,12 @@ class Gaussian(ReadOnly):
         return Gaussian(mean, self.variance * (other.variance / total)), factor
 
     def quotient(self, other: Gaussian) -> Gaussian:
-        """The Gaussian whose product with another is this one, up to a factor: precisions subtract.
+        """The Gaussian whose product with another, of larger variance, is this one up to a factor: precisions subtract.
 
-        Parameters
-        ----------
-        other : Gaussian
-            Of larger variance in every component.
-
-        Returns
-        -------
-        Gaussian
-
-        Raises
-        ------
-        ValueError
-            If a variance of the other is not larger: the quotient is no density; or it has another dimension d.
+        Examples
+        --------
+        >>> Gaussian([1.0], 0.5).quotient(Gaussian([2.0], 1.0))
+        Gaussian(mean=array([0.]), variance=array(1.))
         """
         self._component(other.mean, "the other mean")
         gap = other.variance - self.variance
@@ -192,26 +157,14 @@ class Gaussian(ReadOnly):
         return Gaussian(mean, self.variance * (other.variance / gap))
 
     def push(self, scale: npt.ArrayLike, variance: npt.ArrayLike) -> Gaussian:
-        r"""The law of :math:`y = a x + \text{noise}`: the integral of :math:`N(y; a x, v)` over this law of x.
+        r"""The law of :math:`y = a x + \text{noise}` of variance v, where x has this law.
 
         Step by step it gives eq. (6); by the transition (11) it leads from the law (9) at one time to a later one.
 
-        Parameters
-        ----------
-        scale : float or array, shape (..., d)
-            a, not zero.
-        variance : float or array, shape (..., d)
-            v, that of the noise.
-
-        Returns
-        -------
-        Gaussian
-
-        Raises
-        ------
-        ValueError
-            If the scale is zero, a variance is not positive, an array's last axis has not d entries, or the result is
-            not finite.
+        Examples
+        --------
+        >>> Gaussian([1.0], 4.0).push(scale=0.5, variance=1.0)
+        Gaussian(mean=array([0.5]), variance=array(2.))
         """
         v = self._factor(variance, "variance")
         return self.affine(scale) + Gaussian(np.zeros(np.broadcast_shapes(self.mean.shape, v.shape)), v)
@@ -219,26 +172,12 @@ class Gaussian(ReadOnly):
     def given(self, y: npt.ArrayLike, scale: npt.ArrayLike, variance: npt.ArrayLike) -> Gaussian:
         r"""Bayes' rule (10): the law of x given y, where x has this law and :math:`p(y | x) = N(y; a x, v)`.
 
-        As a function of x the likelihood is a multiple of :math:`N(x; y / a, v / a^2)`, so (10) is a product; with
-        the laws of the forward process put in, it is (14).
+        In x the likelihood is a multiple of :math:`N(x; y / a, v / a^2)`; with the forward process it is (14).
 
-        Parameters
-        ----------
-        y : array, shape (..., d)
-            What was observed.
-        scale : float or array, shape (..., d)
-            a, not zero.
-        variance : float or array, shape (..., d)
-            v, that of the noise in y.
-
-        Returns
-        -------
-        Gaussian
-
-        Raises
-        ------
-        ValueError
-            If the scale is zero, the variance is not positive, or an array's last axis has not d entries.
+        Examples
+        --------
+        >>> Gaussian([0.0], 1.0).given([4.0], scale=2.0, variance=4.0)
+        Gaussian(mean=array([1.]), variance=array(0.5))
         """
         a, v = self._factor(scale, "scale"), self._factor(variance, "variance")
         if not (a != 0).all():

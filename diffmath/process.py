@@ -7,8 +7,6 @@ A process is known by the pair :math:`(\alpha_{t|s}, v_{t|s})` of its transition
 on which the equations are written once, with :math:`\bar\alpha_t = \alpha_{t|0}` and :math:`v_t = v_{t|0}`. The pair is
 two numbers for the paper's process, `diffmath.schedule.VarianceSchedule`, where :math:`v = 1 - \alpha`, and two arrays
 where each component of x, such as the amplitude of an eigenfunction, has numbers of its own.
-
-The module needs numpy alone; torch tensors are recognised, and answered in kind, without importing torch.
 """
 
 from __future__ import annotations
@@ -40,9 +38,9 @@ class ForwardProcess(ReadOnly, ABC):
     whose last axes are the modes if there are any; results have the shape, dtype and device of the first of them. All
     methods raise ValueError where a time is out of range or shapes do not fit, TypeError where a dtype does not.
 
-    A subclass sets ``n_steps``, T, and ``modes``, the shape of the modes, and implements ``_transition(t, s)``. That
-    gets int64 arrays of one shape with 0 <= s <= t <= T and returns :math:`\alpha_{t|s}` and :math:`v_{t|s}`, float64
-    arrays of the shape times.shape + modes, which are positive for s < t, and 1 and 0 for s = t.
+    A subclass sets ``n_steps``, T, and ``modes``, their shape, and implements ``_transition(t, s)``: of int64 arrays of
+    one shape with 0 <= s <= t <= T it returns :math:`\alpha_{t|s}` and :math:`v_{t|s}`, float64 arrays of the shape
+    times.shape + modes, positive for s < t, and 1 and 0 for s = t.
 
     Examples
     --------
@@ -130,9 +128,7 @@ class ForwardProcess(ReadOnly, ABC):
     # Backwards
 
     def predict_x_0(self, x_t: Array, eps: Array, t: Times) -> Array:
-        r"""Eq. (8) solved for the image: :math:`x_0 = (x_t - \sqrt{v_t}\, \epsilon) / \sqrt{\bar\alpha_t}`.
-
-        The step from (16) to (17). ValueError too where alpha_bar_t is below the least float64.
+        r"""Eq. (8) solved for :math:`x_0 = (x_t - \sqrt{v_t}\, \epsilon) / \sqrt{\bar\alpha_t}`, from (16) to (17).
 
         Examples
         --------
@@ -201,8 +197,7 @@ class ForwardProcess(ReadOnly, ABC):
         Examples
         --------
         >>> from diffmath.schedule import VarianceSchedule
-        >>> x, eps, z = np.array([2.0]), np.array([2.0]), np.array([9.0])
-        >>> VarianceSchedule([0.36, 0.5]).backward_step(x, eps, z, 1)
+        >>> VarianceSchedule([0.36, 0.5]).backward_step(np.array([2.0]), np.array([2.0]), np.array([9.0]), 1)
         array([1.])
         """
         t_, s_ = self._times(t, s)

@@ -76,7 +76,7 @@ class Prediction(NamedTuple):
 
 @torch.no_grad()
 def classify(classifier: Classifier, images: Tensor, batch_size: int = 500) -> Prediction:
-    """The most probable digit of each image, and its probability.
+    """The most probable digit of each image, and its probability, on the images' device.
 
     Parameters
     ----------
@@ -86,15 +86,11 @@ def classify(classifier: Classifier, images: Tensor, batch_size: int = 500) -> P
     batch_size : int
         Images that the classifier sees at once.
 
-    Returns
-    -------
-    Prediction
-        On the images' device.
-
-    Raises
-    ------
-    ValueError
-        If the images are not finite or of another shape.
+    Examples
+    --------
+    >>> from diffmath.data import load_mnist, to_tensor
+    >>> classify(load_classifier(), to_tensor(load_mnist("sample").images[::500])).digit
+    tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     """
     images, batch_size = as_floating(images, "images"), require_count("batch_size", batch_size)
     weight = require_classifier(classifier).head.weight
@@ -139,15 +135,16 @@ def train_classifier(
 
     Parameters
     ----------
-    images : Tensor, shape (N, 1, 32, 32), float32
+    images : Tensor, shape (N, 1, 32, 32), floating
         Pixels in [-1, 1].
     labels : Tensor, shape (N,), integer
+        In 0..9.
     n_epochs, batch_size, learning_rate : int, int, float
         Passes over the data, images in a step, and the highest learning rate.
     seed : int
         Seeds the initial weights, the order of the images and the augmentation.
     device : str or torch.device, optional
-        The best device of this machine unless given.
+        Defaults to the best device of this machine.
     progress : bool
         Whether to show a progress bar.
 
@@ -156,10 +153,13 @@ def train_classifier(
     Classifier, dict
         The classifier in evaluation mode, and the record of its training.
 
-    Raises
-    ------
-    ValueError
-        If there is not one label in 0..9 for each image, or an image is not 1 x 32 x 32.
+    Examples
+    --------
+    >>> from diffmath.data import load_mnist, to_tensor
+    >>> images, labels = load_mnist("sample")
+    >>> options = {"n_epochs": 1, "device": "cpu", "progress": False}
+    >>> train_classifier(to_tensor(images[::50]), torch.tensor(labels[::50]), **options)[1]["steps"]
+    1
     """
     images, labels = as_floating(images, "images"), as_tensor(labels, "labels")
     n_epochs, batch_size = require_count("n_epochs", n_epochs), require_count("batch_size", batch_size)
@@ -208,13 +208,12 @@ def train_classifier(
 def save_classifier(path: str | os.PathLike[str], classifier: Classifier, metadata: dict[str, Any]) -> None:
     """Save a classifier's weights as float32 safetensors with the record of its training, atomically.
 
-    Parameters
-    ----------
-    path : path
-        The safetensors file; what was there is replaced only when the new file is complete.
-    classifier : Classifier
-    metadata : dict
-        Anything that JSON can hold, such as the record that `train_classifier` returns.
+    The record is anything that JSON can hold, such as what `train_classifier` returns. A file of that name is replaced
+    only when the new one is complete.
+
+    Examples
+    --------
+    >>> save_classifier("classifier.safetensors", Classifier(), {"epochs": 0})  # doctest: +SKIP
     """
     weights = {name: t.detach().cpu().contiguous() for name, t in classifier.state_dict().items()}
     with replacing(path) as temporary:
@@ -224,24 +223,19 @@ def save_classifier(path: str | os.PathLike[str], classifier: Classifier, metada
 def load_classifier(
     path: str | os.PathLike[str] | None = None, *, device: str | torch.device | None = None
 ) -> Classifier:
-    """Load a classifier.
+    """Load a classifier, float32 and in evaluation mode; CheckpointError if the file holds none.
 
     Parameters
     ----------
     path : path, optional
-        A file of `save_classifier`; the classifier shipped with the package unless given.
+        A file of `save_classifier`. Defaults to the classifier shipped with the package.
     device : str or torch.device, optional
-        The CPU unless given.
+        Defaults to the CPU.
 
-    Returns
-    -------
-    Classifier
-        Float32, in evaluation mode.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is missing, truncated, foreign, or its tensors do not fit.
+    Examples
+    --------
+    >>> load_classifier()(torch.zeros(2, 1, 32, 32)).shape
+    torch.Size([2, 10])
     """
     if path is None:
         with as_file(files("diffmath.ddpm") / "weights" / "classifier.safetensors") as shipped:

@@ -2,12 +2,12 @@ r"""Exact denoisers: :math:`E[\epsilon \mid x_t]` in closed form, for data whose
 
 The minimiser of Algorithm 1's loss is the conditional mean of the noise. By eq. (8) it is
 :math:`(x_t - \sqrt{\bar\alpha_t}\, E[x_0 \mid x_t]) / \sqrt{1 - \bar\alpha_t}`, and for Gaussians, mixtures of them and
-finite sets of points :math:`E[x_0 \mid x_t]` is Bayes' rule. With these in place of the network, Algorithm 2 is tested
-without any training.
+finite sets of points :math:`E[x_0 \mid x_t]` is Bayes' rule. In place of the network they test Algorithm 2 without any
+training.
 
 Each denoiser is a callable ``(x_t, t) -> noise`` for `diffmath.ddpm.sample`: x_t of shape (B, ...), t one time for each
-sample, and the result in x_t's dtype and on its device; inside it computes in float64. It raises ValueError where x_t's
-samples have another shape than the data or t has not one time for each, and TypeError where x_t is not floating.
+sample. The result has x_t's dtype and device; inside it computes in float64. Making or calling one raises ValueError
+where a shape does not fit or a number is out of range, and TypeError where x_t is not floating.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def gaussian_denoiser(
 
     Parameters
     ----------
-    schedule : VarianceSchedule
+    schedule : ForwardProcess
+        One with modes takes a variance.
     mean : float or Tensor of a sample's shape
         m.
     variance : float or Tensor of a sample's shape, optional
@@ -52,15 +53,11 @@ def gaussian_denoiser(
         C, in place of the variance, for samples of d numbers in all, in the order of ``flatten``; symmetric up to 4 d
         roundings of its largest entry in its dtype, positive semidefinite up to as many of its largest eigenvalue.
 
-    Returns
-    -------
-    callable
-
-    Raises
-    ------
-    ValueError
-        If the mean is not finite, a variance is negative or not finite, the covariance is not as above, or not exactly
-        one of the two is given.
+    Examples
+    --------
+    >>> denoiser = gaussian_denoiser(VarianceSchedule([0.5]), mean=0.0, variance=1.0)
+    >>> denoiser(torch.ones(1, 1, dtype=torch.float64), torch.tensor([1])) ** 2  # 1 - alpha_bar
+    tensor([[0.5000]], dtype=torch.float64)
     """
     require_process(schedule, ForwardProcess if covariance is None else VarianceSchedule)
     m, v, axes = gaussian_data(mean, variance, covariance)
@@ -126,16 +123,13 @@ def mixture_denoiser(
     variances : float or Tensor, shape (K,)
         s_i^2, not negative; zero makes a component a point.
     weights : Tensor, shape (K,), optional
-        w_i, positive, of any sum; equal unless given.
+        w_i, positive, of any sum. Defaults to equal ones.
 
-    Returns
-    -------
-    callable
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range or their lengths differ.
+    Examples
+    --------
+    >>> denoiser = mixture_denoiser(VarianceSchedule([0.5]), torch.tensor([-1.0, 1.0]), 0.1)
+    >>> denoiser(torch.zeros(1, 1), torch.tensor([1]))  # halfway between the two means
+    tensor([[0.]])
     """
     require_process(schedule)
     m = _double(means, "means")
@@ -184,16 +178,13 @@ def points_denoiser(schedule: VarianceSchedule, points: Tensor, weights: Tensor 
     points : Tensor, shape (K, ...)
         The points, of a sample's shape.
     weights : Tensor, shape (K,), optional
-        Their probabilities, positive, of any sum; equal unless given.
+        Their probabilities, positive, of any sum. Defaults to equal ones.
 
-    Returns
-    -------
-    callable
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range or their lengths differ.
+    Examples
+    --------
+    >>> denoiser = points_denoiser(VarianceSchedule([0.75]), torch.zeros(1, 2))
+    >>> denoiser(torch.ones(1, 2), torch.tensor([1])).square()  # all of x_t is noise, of variance 0.75
+    tensor([[1.3333, 1.3333]])
     """
     require_process(schedule)
     x_i = _double(points, "points")

@@ -2,8 +2,7 @@ r"""The likelihood of images under Algorithm 2: the variational bound, term by t
 
 Algorithm 2 is a chain of Gaussians, :math:`p(x_T) = N(0, I)` and
 :math:`p(x_{t-1} | x_t) = N(\mu_\theta(x_t, t), \sigma_t^2 I)` with (18) and (15), so that each image has a density
-:math:`p(x_0)`, of which the forward process (2) gives a bound (Sohl-Dickstein et al. 2015; Ho, Jain & Abbeel 2020,
-eq. (5)):
+:math:`p(x_0)`, of which the forward process (2) gives a bound (Ho, Jain & Abbeel 2020, eq. (5)):
 
 .. math:: -\log p(x_0) \le \mathrm{KL}\bigl(p(x_T | x_0) \,\|\, N(0, I)\bigr)
           + \sum_{t=2}^T E\, \mathrm{KL}\bigl(p(x_{t-1} | x_t, x_0) \,\|\, p(x_{t-1} | x_t)\bigr)
@@ -14,19 +13,14 @@ The two Gaussians of a step have one variance, (15), and their means (18) differ
 .. math:: \mathrm{KL}_t = w_t\, |\epsilon - \epsilon_\theta(x_t, t)|^2, \qquad
           w_t = \frac{\beta_t}{2 \alpha_t (1 - \bar\alpha_{t-1})} .
 
-This is the least squares of Algorithm 1 but for the weights: Algorithm 1 puts 1 in place of w_t, which with the paper's
-schedule is 0.70 at t = 2 and 0.20 at t = 5, and between 0.007 and 0.02 from t = 50 on. So training cares more for the
-large noise levels, where an image takes shape, than the likelihood, which is mostly about the finest noise. The exact
-:math:`E[\epsilon \mid x_t]` minimises every term of both (the last, from x_1, with the Gaussian decoder only).
+This is the least squares of Algorithm 1 but for the weights, 1 there. With the paper's schedule w_t is 0.70 at t = 2
+and at most 0.02 from t = 50 on: training cares more for the large noise levels, where an image takes shape, than the
+likelihood, which is mostly about the finest noise. Both have the minimiser :math:`E[\epsilon \mid x_t]`.
 
-How tight. For Gaussian data with that minimiser the bound exceeds the entropy by KL(p(x_T) || N(0, I)) and, in each
-step and dimension, by :math:`(r - 1 - \log r) / 2` with r the variance of x_{t-1} given x_t over (15). Where the data
-are much wider than the noise, r is :math:`(1 - \bar\alpha_t) / (1 - \bar\alpha_{t-1})` nearly, and t / (t - 1) for the
-first of many small steps: these alone add up to half of Euler's constant, 0.289 nats or 0.416 bits per dimension, which
-no number of steps removes if all betas are scaled with 1 / T. The gap vanishes if the noise levels are ever closer in
-:math:`\log((1 - \bar\alpha) / \bar\alpha)`, or with Ho et al.'s other choice of variance, :math:`\beta_t`: for data
-N(0.3, 0.2^2) and T = 500 the steps lose 0.546 nats with (15), and would lose 0.011 with :math:`\beta_t`
-(`experiments/start_and_likelihood.py`).
+With it the bound exceeds the entropy of Gaussian data that are much wider than the noise, in the first of many small
+steps, by half of Euler's constant, 0.416 bits per dimension: the variance of x_{t-1} given x_t is t / (t - 1) times
+(15) there, and no number of steps removes that if all betas are scaled with 1 / T. The script
+`experiments/start_and_likelihood.py` measures it.
 """
 
 from __future__ import annotations
@@ -66,8 +60,7 @@ LEVELS = 255  # pixel values 0..255 are -1..1
 class MeanAndError(NamedTuple):
     """Means over the images and their standard errors: float64 arrays of one shape, or numbers.
 
-    The errors are those of a mean over images drawn independently, noise and times included: the standard deviation
-    of the images' values over the root of their number.
+    The errors are those of a mean over images drawn independently, noise and times included.
     """
 
     mean: npt.NDArray[np.float64]
@@ -102,25 +95,13 @@ class VariationalBound(NamedTuple):
 def bound_weight(schedule: VarianceSchedule, t: Times) -> Times:
     r"""The weight of a squared error in the bound, :math:`w_t = \beta_t / (2 \alpha_t (1 - \bar\alpha_{t-1}))` nats.
 
-    From (18) and (15): the square of the coefficient of the noise in :math:`\mu_t`,
-    :math:`(1 - \alpha_t)^2 / (\alpha_t (1 - \bar\alpha_t))`, over :math:`2 \sigma_t^2`. Here without cancellation.
+    It is the square of the noise's coefficient in (18) over twice the variance (15), here without cancellation, for
+    times in 2..T; at t = 1 the variance is 0 and the weight infinite.
 
-    Parameters
-    ----------
-    schedule : VarianceSchedule
-    t : int or integer array
-        Times, 2..T; at t = 1 the variance (15) is 0 and the weight is infinite.
-
-    Returns
-    -------
-    float64 of the shape of t (a torch tensor if t is one)
-
-    Raises
-    ------
-    ValueError
-        If a time is out of range.
-    TypeError
-        If a time is not an integer.
+    Examples
+    --------
+    >>> round(bound_weight(VarianceSchedule.linear(500), 2), 2)
+    0.7
     """
     require_process(schedule)
     alpha, variance = schedule.transition(t)
@@ -132,23 +113,12 @@ def bound_weight(schedule: VarianceSchedule, t: Times) -> Times:
 
 
 def gaussian_decoder(x_0: Tensor, mean: Tensor, variance: float) -> Tensor:
-    """The density N(x_0; mean, variance I), eq. (1), for continuous data.
+    """The logarithm, in nats, of the density N(x_0; mean, variance I), eq. (1), for continuous data; shape (N,).
 
-    Parameters
-    ----------
-    x_0, mean : Tensor, shape (N, ...)
-    variance : float
-        Positive.
-
-    Returns
-    -------
-    Tensor, shape (N,)
-        The logarithm, in nats.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, or the variance is not positive.
+    Examples
+    --------
+    >>> gaussian_decoder(torch.zeros(1, 2), torch.zeros(1, 2), 1 / (2 * math.pi))
+    tensor([0.])
     """
     x_0, mean, variance = _fitting(x_0, mean, variance)
     log_density: Tensor = -0.5 * ((x_0 - mean).square() / variance + math.log(2 * math.pi * variance))
@@ -156,28 +126,16 @@ def gaussian_decoder(x_0: Tensor, mean: Tensor, variance: float) -> Tensor:
 
 
 def pixel_decoder(x_0: Tensor, mean: Tensor, variance: float) -> Tensor:
-    r"""The probability of pixels of 256 values: N(mean, variance I) integrated over bins of width 2/255.
+    r"""The log-probability, in nats, of pixels of 256 values: N(mean, variance I) integrated over bins of width 2/255.
 
     The bins of -1 and 1 are open to the outside, so that the 256 probabilities add up to 1 (Ho, Jain & Abbeel 2020,
-    eq. (13)). With it the bound is that of a discrete law, and not negative.
+    eq. (13)). With it the bound is that of a discrete law, and not negative. The pixels of ``x_0`` must be
+    :math:`-1, -1 + 2/255, \ldots, 1`, to a thousandth of their distance.
 
-    Parameters
-    ----------
-    x_0, mean : Tensor, shape (N, ...)
-        Pixels in :math:`\{-1, -1 + 2/255, \ldots, 1\}`, and anything.
-    variance : float
-        Positive.
-
-    Returns
-    -------
-    Tensor, shape (N,), float64
-        The logarithm, in nats.
-
-    Raises
-    ------
-    ValueError
-        If pixels are none of these values, to a thousandth of their distance, the shapes differ, or the variance is
-        not positive.
+    Examples
+    --------
+    >>> pixel_decoder(-torch.ones(1, 2), torch.zeros(1, 2), 1e8).exp().round(decimals=3)  # -1 or 1, each of the two
+    tensor([0.2500], dtype=torch.float64)
     """
     x_0, mean, variance = _fitting(x_0, mean, variance)
     level = (x_0.double() + 1) * (LEVELS / 2)
@@ -212,17 +170,12 @@ def variational_bound(
 ) -> VariationalBound:
     r"""Bound -log p(x_0) under Algorithm 2 with all T steps, from N(0, I), in bits per dimension.
 
-    The terms are those of this module's head. The prior's is exact,
-
-    .. math:: \tfrac{1}{2} \bigl( \bar\alpha_T |x_0|^2 - d\, (\bar\alpha_T + \log(1 - \bar\alpha_T)) \bigr) ;
-
-    in the others the expectation over the noise of eq. (8) is estimated by one draw for each image. The last step of
-    Algorithm 2 adds no noise, which is no density; in its place the decoder has the mean :math:`\mu_\theta(x_1, 1)` and
-    the variance :math:`1 - \bar\alpha_1 = \beta_1`, where (15) would be 0.
+    The prior's term is exact; in the others the expectation over the noise of eq. (8) is estimated by one draw for each
+    image. The last step of Algorithm 2 adds no noise, which is no density; in its place the decoder has the mean
+    :math:`\mu_\theta(x_1, 1)` and the variance :math:`1 - \bar\alpha_1 = \beta_1`, where (15) would be 0.
 
     With ``n_times`` the times 2..T are divided into so many strata, and each image draws one time of each: an unbiased
-    estimate of the same bound. The strata are single times at first and then longer in proportion to t, as the terms
-    fall with t.
+    estimate of the same bound. The strata are single times at first and then longer in proportion to t.
 
     Parameters
     ----------
@@ -235,7 +188,7 @@ def variational_bound(
         ``decoder(x_0, mean, variance)`` returns log p(x_0 | x_1) in nats, shape (N,): `gaussian_decoder`, a density for
         continuous data (which may give a negative bound), or `pixel_decoder` for images of 256 pixel values.
     n_times : int, optional
-        K, the number of strata; all T - 1 times unless given.
+        K, the number of strata. Defaults to T - 1, all times.
     n_repeats : int
         Draws of noise and times for each image and stratum.
     generator : torch.Generator or int, optional
@@ -245,17 +198,13 @@ def variational_bound(
     progress : bool
         Whether to show a progress bar.
 
-    Returns
-    -------
-    VariationalBound
-
-    Raises
-    ------
-    ValueError
-        If a count is out of range, the images are not finite or fewer than two, or the model returns another shape, NaN
-        or infinity.
-    TypeError
-        If the images are no floating tensor, a count is no integer, or the model returns no tensor.
+    Examples
+    --------
+    >>> from diffmath.ddpm import gaussian_denoiser
+    >>> schedule, x = VarianceSchedule.linear(50, 1e-3, 0.2), torch.linspace(-2, 2, 500)[:, None]
+    >>> bound = variational_bound(gaussian_denoiser(schedule, 0.0, 1.0), schedule, x, generator=0)
+    >>> bound.steps.mean.shape
+    (49,)
     """
     require_model(model)
     require_process(schedule)

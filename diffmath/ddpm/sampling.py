@@ -109,7 +109,7 @@ def sample(
     n_samples : int
         N, where ``x_T`` is not given.
     n_steps : int, optional
-        Steps, 1..T; all T of Algorithm 2 unless given.
+        Steps, 1..T. Defaults to all T of Algorithm 2.
     method : {"ancestral", "ddim", "heun", "dpmsolver++2m"}
         The sampler's name in `diffmath.ddpm.samplers.SAMPLERS`: "ancestral" is Algorithm 2; the others are
         deterministic (but for "ddim" with ``eta > 0``) and solve the probability-flow ODE, to order 1, 2 and 2 away
@@ -130,7 +130,7 @@ def sample(
         The most samples that the model sees at once; it limits memory. Defaults to 100 images, or as many vectors as
         have half a million numbers.
     device : str or torch.device, optional
-        Where to compute: where the model's parameters are, else x_T's device, unless given.
+        Where to compute. Defaults to the device of the model's parameters, else x_T's.
     autocast : bool
         Whether to run the network in bfloat16 where the device is good at it: quicker, and each prediction is off by
         some parts in a thousand. The update stays in x's precision.
@@ -152,11 +152,17 @@ def sample(
     Raises
     ------
     ValueError
-        If x_T is of another shape than the model's images, or not given though the times start below T, or the schedule
-        leaves less of the image than x's precision can show (sqrt(alpha_t|s) of a step below 100 units in the last
-        place of 1), or the model returns another shape, NaN or infinity.
-    TypeError
-        If the model returns no floating tensor.
+        If the schedule leaves less of the image than x's precision can show (sqrt(alpha_t|s) of a step below 100 units
+        in the last place of 1), or the model returns another shape, NaN or infinity.
+
+    Examples
+    --------
+    >>> from diffmath.ddpm import gaussian_denoiser
+    >>> from diffmath.schedule import VarianceSchedule
+    >>> schedule = VarianceSchedule.linear(500)
+    >>> x = sample(gaussian_denoiser(schedule, mean=2.0, variance=0.01), schedule, torch.zeros(1000, 1), generator=0)
+    >>> round(x.mean().item(), 1), round(x.std().item(), 1)
+    (2.0, 0.1)
     """
     require_model(model)
     require_process(schedule, ForwardProcess)

@@ -16,21 +16,13 @@ __all__ = ["matched_start", "moments"]
 def moments(data: Tensor) -> tuple[Tensor, Tensor]:
     """The mean and the covariance of data, for `matched_start`.
 
-    Parameters
-    ----------
-    data : Tensor, shape (N, ...), floating
-        At least 2 samples of d numbers in all.
+    Of data (N, ...), N at least 2, they have the shapes (...) and (d, d), in the order of ``flatten``, both float64,
+    and the covariance is unbiased. Images that are plainly not in [-1, 1] are refused.
 
-    Returns
-    -------
-    mean : Tensor, shape (...), float64
-    covariance : Tensor, shape (d, d), float64
-        Unbiased, in the order of ``flatten``.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If the data are no finite floating tensor of that shape.
+    Examples
+    --------
+    >>> moments(torch.tensor([[0.0, 1.0], [2.0, 3.0]]))[0]
+    tensor([1., 2.], dtype=torch.float64)
     """
     x = as_floating(data, "data", least=2).double()
     require_pixels(x, "data")
@@ -51,46 +43,36 @@ def matched_start(
 ) -> Tensor:
     r"""Draw the x_T of `sample` from :math:`N(\sqrt{\bar\alpha_T}\, m,\ \bar\alpha_T C + (1 - \bar\alpha_T) I)`.
 
-    By eq. (9) this is the law of x_T for data :math:`N(m, C)`. For any other data of that mean and covariance it has
-    the mean and covariance of x_T, where N(0, I) has neither: with the paper's schedule :math:`\sqrt{\bar\alpha_T}` is
-    0.08.
-
-    It is computed as :math:`\sqrt{\bar\alpha_T}\, m + S z` with S the symmetric root of the covariance of x_T and
-    :math:`z \sim N(0, I)`, the noise that `sample` would itself start from with the same generator. So samples from
-    either start come in pairs, as near to each other as can be.
+    By eq. (9) this is the law of x_T for data :math:`N(m, C)`, and has the mean and covariance of x_T for any other
+    data, where N(0, I) has neither: for the paper's schedule :math:`\sqrt{\bar\alpha_T} = 0.08`. It is computed as
+    :math:`\sqrt{\bar\alpha_T}\, m + S z` with S the symmetric root of the covariance of x_T and z the noise that
+    `sample` would itself start from with the same generator, so that samples from either start come in pairs.
 
     Parameters
     ----------
     schedule : VarianceSchedule
     n_samples : int
         N.
-    mean : float or Tensor of a sample's shape
-        m, of the data.
-    variance : float or Tensor of a sample's shape, optional
-        The variances of data with independent components.
+    mean, variance : float or Tensor of a sample's shape
+        Those of the data; the variance is for independent components.
     covariance : Tensor, shape (d, d), optional
-        C, in place of the variance, for samples of d numbers in all, in the order of ``flatten``; symmetric and
-        positive semidefinite up to roundings, as for `gaussian_denoiser`. It is diagonalised: some 0.3 s for d = 1024.
+        C, in place of the variance, as for `gaussian_denoiser`; it is diagonalised, some 0.3 s for d = 1024.
     t : int, optional
-        A time to start at in place of T, 1..T.
+        A time to start at, 1..T. Defaults to T.
     generator : torch.Generator or int, optional
-        The source of z, which is drawn on its device, or its seed. Defaults to a new, randomly seeded generator on the
-        CPU.
+        Draws z on its device, or seeds what does. Defaults to a new, randomly seeded generator on the CPU.
     dtype : torch.dtype
         Of z and the result; inside it computes in float64.
 
     Returns
     -------
     Tensor, shape (N, ...)
-        On the generator's device; of the shape of the mean or the variance, whichever is no number; else (N, d) with
-        a covariance and (N,) with a variance.
+        Of the mean's or the variance's shape, whichever is no number; else (N, d) with a covariance, and (N,).
 
-    Raises
-    ------
-    ValueError
-        If an argument is out of range, the shapes do not fit, or not exactly one of variance and covariance is given.
-    TypeError
-        If ``n_samples`` or ``t`` is no integer, or the dtype is not floating.
+    Examples
+    --------
+    >>> matched_start(VarianceSchedule.linear(500), 3, mean=torch.zeros(2), variance=0.04, generator=0).shape
+    torch.Size([3, 2])
     """
     require_process(schedule)
     n = require_count("n_samples", n_samples)
