@@ -53,7 +53,17 @@ Coefficient = Any
 
 
 def ancestral(x: Tensor, walk: Walk) -> Steps:
-    r"""Algorithm 2: eq. (19), for any jumps; the last adds no noise."""
+    r"""Algorithm 2: eq. (19), for any jumps; the last adds no noise.
+
+    Examples
+    --------
+    >>> from diffmath.ddpm import gaussian_denoiser, sample
+    >>> from diffmath.schedule import VarianceSchedule
+    >>> schedule = VarianceSchedule.linear(500)
+    >>> x = sample(gaussian_denoiser(schedule, 2.0, 0.0), schedule, torch.zeros(1, 1), generator=0)
+    >>> round(x.item(), 2)
+    2.0
+    """
     eps = torch.empty_like(x)
     for t, s in pairwise(walk.times):
         a, b, c = walk.process.backward_coefficients(t, s)
@@ -71,6 +81,15 @@ def ddim(x: Tensor, walk: Walk) -> Steps:
               \sigma^2 = \eta^2 \times (15)
 
     Deterministic at eta = 0, an Euler step of the probability-flow ODE; at eta = 1 it is eq. (19).
+
+    Examples
+    --------
+    >>> from diffmath.ddpm import gaussian_denoiser, sample
+    >>> from diffmath.schedule import VarianceSchedule
+    >>> schedule = VarianceSchedule.linear(500)
+    >>> x = sample(gaussian_denoiser(schedule, 2.0, 0.0), schedule, torch.zeros(1, 1), n_steps=20, method="ddim")
+    >>> round(x.item(), 2)
+    2.0
     """
     eps = torch.empty_like(x)
     for t, s in pairwise(walk.times):
@@ -87,6 +106,15 @@ def heun(x: Tensor, walk: Walk) -> Steps:
 
     In :math:`\bar x = x / \sqrt{\bar\alpha}` and :math:`\sigma = \sqrt{v / \bar\alpha}` the ODE is
     :math:`d \bar x / d \sigma = \epsilon(x, t)`. The step to 0, where there is no noise to predict, is Euler's.
+
+    Examples
+    --------
+    >>> from diffmath.ddpm import gaussian_denoiser, sample
+    >>> from diffmath.schedule import VarianceSchedule
+    >>> schedule = VarianceSchedule.linear(500)
+    >>> x = sample(gaussian_denoiser(schedule, 2.0, 0.0), schedule, torch.zeros(1, 1), n_steps=20, method="heun")
+    >>> round(x.item(), 2)
+    2.0
     """
     first, second = torch.empty_like(x), torch.empty_like(x)
     for t, s in pairwise(walk.times):
@@ -109,6 +137,15 @@ def dpmsolver(x: Tensor, walk: Walk) -> Steps:
               + \frac{h}{2 h_{\mathrm{before}}} (\hat x_0 - \hat x_{0, \mathrm{before}}) \Bigr) .
 
     The first step and the step to 0, where lambda is infinite, are of first order.
+
+    Examples
+    --------
+    >>> from diffmath.ddpm import gaussian_denoiser, sample
+    >>> from diffmath.schedule import VarianceSchedule
+    >>> schedule = VarianceSchedule.linear(500)
+    >>> x = sample(gaussian_denoiser(schedule, 2.0, 0.0), schedule, torch.zeros(1, 1), method="dpmsolver++2m")
+    >>> round(x.item(), 2)
+    2.0
     """
     image, before, h_before = torch.empty_like(x), torch.empty_like(x), math.inf
     for t, s in pairwise(walk.times):

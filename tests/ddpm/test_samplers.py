@@ -11,9 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
+from typer.testing import CliRunner
 
+from diffmath.__main__ import app
 from diffmath.ddpm import gaussian_denoiser, mixture_denoiser, sample
-from diffmath.ddpm.samplers import SAMPLERS, _ddim
+from diffmath.ddpm.samplers import SAMPLERS, Sampler, _ddim
 from diffmath.schedule import VarianceSchedule
 from tests import laws
 from tests.strategies import jumps
@@ -95,6 +97,38 @@ def test_ddim_with_all_the_noise_is_ancestral(case):
     expected = schedule.backward_coefficients(t, s)
     for label, ours, theirs in zip("abc", _ddim(schedule, t, s, 1.0), expected, strict=True):
         laws.close(ours, theirs, ulps=60, label=label)
+
+
+@pytest.mark.parametrize("method", SAMPLERS)
+def test_the_record_counts_evaluations(method):
+    """As often as the record says the model is called, for any number of steps."""
+    for n in (1, 2, 7):
+        calls = []
+
+        def model(x, t, calls=calls):
+            calls.append(t)
+            return x
+
+        sample(model, PAPER, torch.zeros(1, 1), n_steps=n, method=method, generator=0)
+        assert len(calls) == SAMPLERS[method].evaluations(n)
+
+
+def test_a_new_sampler_is_a_record(monkeypatch):
+    """A function and its record are all that `sample` and the command line need."""
+
+    def straight(x, walk):
+        for _, s in pairwise(walk.times):
+            walk.predict(x, walk.times[0], x)
+            yield s, x.mul_(1 - walk.eta)
+
+    monkeypatch.setitem(SAMPLERS, "straight", Sampler("straight", straight, takes_eta=True))
+    x = sample(lambda x, t: x + 1, PAPER, torch.zeros(2, 3), n_steps=2, method="straight", eta=0.5)
+    assert torch.equal(x, torch.full((2, 3), 0.75))
+    with pytest.raises(ValueError, match="be 0 but for 'ddim', 'straight'; it is 0.5 for 'heun'"):
+        sample(lambda x, t: x, PAPER, method="heun", eta=0.5)
+    assert "heun, dpmsolver++2m, straight" in " ".join(
+        CliRunner().invoke(app, ["sample", "--method", "euler"]).output.replace("│", " ").split()
+    )
 
 
 @pytest.mark.parametrize("n_steps", [500, 37])

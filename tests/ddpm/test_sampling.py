@@ -6,8 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
+from typer.testing import CliRunner
 
-from diffmath.ddpm import UNet, denoisers, sample
+from diffmath.__main__ import app
+from diffmath.ddpm import UNet, denoisers, sample, save_checkpoint
 from diffmath.ddpm.samplers import SAMPLERS
 from diffmath.schedule import VarianceSchedule
 from tests import laws
@@ -393,3 +395,31 @@ def test_compiled(monkeypatch):
     images = sample(denoiser, PAPER, x_T, times=[3], compile=True)
     assert asked == [None]
     assert torch.equal(images, sample(lambda x, t: 2 * denoiser(x, t), PAPER, x_T, times=[3]))
+
+
+def test_batches_suit_the_samples():
+    """Points in the plane go through the model at once, where images go by hundreds."""
+
+    def seen(shape, **options):
+        sizes = []
+        sample(lambda x, t: sizes.append(len(x)) or x, PAPER, torch.zeros(shape), n_steps=1, **options)
+        return sizes
+
+    assert seen((200_000, 2)) == [200_000]
+    assert seen((230, 1, 32, 32)) == [100, 100, 30]
+    assert seen((5, 2), batch_size=np.int64(3)) == [3, 2]
+    assert seen((5, 1, 4, 4)) == [5]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_few_samples_and_colours_in_the_shell(tmp_path, channels):
+    """Fewer samples than a batch, grey or RGB, come out as a picture."""
+    from matplotlib import image
+
+    save_checkpoint(tmp_path / "net.safetensors", UNet(width=32, image_size=8, channels=channels), PAPER)
+    arguments = ["sample", "--checkpoint", tmp_path / "net.safetensors", "-n", 2, "--n-steps", 1]
+    for ending in ("png", "npy"):
+        done = CliRunner().invoke(app, [*map(str, arguments), "--out", str(tmp_path / f"x.{ending}")])
+        assert done.exit_code == 0, done.output
+    assert image.imread(tmp_path / "x.png").shape[:2] == (3 * 8, 3 * (2 * 10 - 2))
+    assert np.load(tmp_path / "x.npy").shape == (2, channels, 8, 8)
