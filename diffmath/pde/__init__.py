@@ -2,5 +2,6 @@
 
 from diffmath.domains import Box
 from diffmath.pde.flow import RenormalizedFlow
+from diffmath.pde.stepping import Interrupted
 
-__all__ = ["Box", "RenormalizedFlow"]
+__all__ = ["Box", "Interrupted", "RenormalizedFlow"]

@@ -21,14 +21,14 @@ import numpy.typing as npt
 import xarray as xr
 
 from diffmath._arguments import require_number
-from diffmath.domains import Box, Eigenbasis
+from diffmath.domains import Eigenbasis
 from diffmath.domains.eigenbasis import Floats, Mode
 from diffmath.pde.dataset import MEANS, Solution, as_dtype, read_initial, read_times, to_dataset
-from diffmath.pde.finite_difference import integrate_apart
 from diffmath.pde.norms import Preserve, as_norm
 from diffmath.pde.restart import box_of, continuation
 from diffmath.pde.spectral import heat_modes
 from diffmath.pde.stability import check_stability
+from diffmath.pde.stepping import OPTIONS, Interrupted, Run, integrate
 
 __all__ = ["RenormalizedFlow"]
 
@@ -181,7 +181,7 @@ class RenormalizedFlow:
             "spectral" is exact but for rounding, of the grid values too: a mode that is absent from u_0 is present in
             its values at about 1e-16 of the largest, and grows by :math:`e^{(\mu_k - \mu_j) t}` relative to mode k:
             a steady state k > 1 is lost once :math:`(\mu_k - \mu_1) t` passes 32. From amplitudes, with `solve_modes`,
-            it never is. "finite-difference" is of second order in space, see `diffmath.pde.finite_difference`.
+            it never is. "finite-difference" is of second order in space, see `diffmath.pde.stepping`.
         mean : {"project", "keep"}
             (21) does not constrain the mean, which grows like :math:`\exp \int \lambda`, rounding errors of the
             mean included. "project" solves on the zero-mean subspace, to which "decay to the first eigenmode"
@@ -193,8 +193,9 @@ class RenormalizedFlow:
             times as large. So solutions that each keep their own differ in scale, by 18 %, 6 % and 28 %; compare them
             with one C.
         **options
-            For finite differences: ``integrator``, ``dt``, ``theta``, ``rtol``, ``atol``; see
-            `diffmath.pde.finite_difference.integrate`.
+            For finite differences, see `diffmath.pde.stepping.integrate`: ``integrator`` ("exact" in time unless
+            given), ``dt``, ``theta``, ``rtol``, ``atol``, ``steady_tolerance``, ``callback``, ``progress``. On Ctrl-C
+            the run raises `diffmath.pde.stepping.Interrupted`, which holds the finished states as its ``dataset``.
 
         Returns
         -------
@@ -217,11 +218,23 @@ class RenormalizedFlow:
         u, layout = read_initial(self.domain, u_0)
         t = read_times(times)
         attributes = {"method": method, "mean": _mean(mean)}
+        known = OPTIONS if method == "finite-difference" else ()
+        if unknown := [name for name in options if name not in known]:
+            raise TypeError(
+                f'solve with the method "{method}" has no option {", ".join(unknown)}; '
+                f"it has {', '.join(known) or 'none'}"
+            )
         if method == "finite-difference":
-            solution, info = self._differences(u, t, mean, C, **options)
-            return to_dataset(self, t, solution, layout, attributes | info)
-        if options:
-            raise TypeError(f'the method "spectral" has no option {", ".join(options)}')
+            u = self._scaled_to(u, mean, C).reshape(*layout.shape, *self.domain.shape)
+
+            def dataset(run: Run) -> xr.Dataset:
+                return to_dataset(self, run.times, self._stepped(run), layout, attributes | run.info)
+
+            try:
+                return dataset(integrate(self.domain, u, t, preserve=self.norm, mean=mean, **options))
+            except Interrupted as interrupted:
+                interrupted.dataset = dataset(interrupted.run)
+                raise
         solution = self._diagnosed(*self._spectral(*self._transformed(u, layout.largest), t, mean, C))
         return to_dataset(self, t, solution, layout, attributes)
 
@@ -424,33 +437,22 @@ class RenormalizedFlow:
             raise OverflowError(f"the preserved quantity of u_0 must be a float64 number above {TINY:.3g}: scale u_0")
         return Solution(u, b, shares, multiplier, energy, preserved)
 
-    def _differences(
-        self, u_0: Floats, t: Floats, mean: Mean, C: float | None, **options: Any
-    ) -> tuple[Solution, dict[str, Any]]:
-        """The solution by finite differences of each initial condition."""
-        domain, norm = self.domain, self.norm
-        if not isinstance(domain, Box) or set(domain.boundary) != {"no-flux"}:
-            raise ValueError(f"finite differences are for boxes with no flux; the domain is {domain.description}")
-        solutions, infos = [], []
-        for one in u_0:
-            states, means, info = integrate_apart(domain, one, t, preserve=self.preserve, mean=mean, **options)
-            if C is not None:
-                start = one if mean == "keep" else one - one.mean()
-                scale = self._size_of(C) / norm.value(domain.discrete, start)
-                states, means = states * scale, means * scale
-            solutions.append((states, means))
-            infos.append(info)
-        # What differs within a batch, such as the number of steps, is a list.
-        info = {k: v if all(i[k] == v for i in infos) else [i[k] for i in infos] for k, v in infos[0].items()}
-        # The mean apart: added to the rest, it would drown it in the multiplier and in the energy.
-        v, means = (np.stack(parts) for parts in zip(*solutions, strict=True))
-        b = domain.to_modes(v)
-        b[..., domain.null_modes] = means[..., None] * math.sqrt(math.prod(domain.lengths))
-        u = v + _expand(means, domain.ndim)
-        if not np.isfinite(u).all():
-            raise OverflowError('the solution exceeds float64: use mean="project"')
-        shares, multiplier = norm.shares(domain.discrete, b), norm.multiplier(domain.discrete, b)
-        return self._measured(domain.discrete, u, b, shares, multiplier), info
+    def _scaled_to(self, u_0: Floats, mean: Mean, C: float | None) -> Floats:
+        """Initial conditions with the preserved quantity C on the domain's discretisation, if it is given."""
+        if C is None:
+            return u_0
+        domain = self.domain.discrete
+        start = domain.apply(lambda mu: mu > 0, u_0) if mean == "project" else u_0
+        return u_0 * _expand(self._size_of(C) / self.norm.value(domain, start), len(domain.shape))
+
+    def _stepped(self, run: Run) -> Solution:
+        """The solution of a run of finite differences, with all that is known of it."""
+        domain, batch = self.domain.discrete, math.prod(run.null.shape[:-2])
+        u, parts, null = (a.reshape(batch, *a.shape[run.null.ndim - 2 :]) for a in (run.states, run.parts, run.null))
+        b = domain.to_modes(parts)
+        b[..., domain.null_modes] = null  # apart: added to the rest, a mean that has grown would drown it
+        shares, multiplier = self.norm.shares(domain, b), self.norm.multiplier(domain, b)
+        return self._measured(domain, u, b, shares, multiplier)
 
 
 def _expand(values: Floats, ndim: int) -> Floats:

@@ -21,9 +21,8 @@ import numpy as np
 import xarray as xr
 
 from diffmath.domains.box import Floats, Mode, axis_names
-from diffmath.pde.finite_difference import SCHEMES
-from diffmath.pde.functionals import power_of_mu
-from diffmath.pde.norms import Preserve
+from diffmath.pde.norms import Norm, Preserve
+from diffmath.pde.schemes import SCHEMES
 
 __all__ = ["SOLVERS", "check_stability", "jacobian"]
 
@@ -40,6 +39,7 @@ class Flow(Protocol):
 
     domain: Any
     preserve: Preserve
+    norm: Norm
 
     def growth_rate(self, k: Mode, j: Mode) -> float:
         """Eq. (23)."""
@@ -77,7 +77,7 @@ def jacobian(flow: Flow, u: Floats, mu: Floats) -> Floats:
     ValueError
         If the flow preserves no sum over modes, or the domain has more than 2048 cells.
     """
-    domain, s = flow.domain, power_of_mu(flow.preserve)
+    domain, s = flow.domain, flow.norm.power
     n = math.prod(domain.shape)
     if s is None:
         raise ValueError('stability is checked for preserve = "gradient", "value" and "laplacian"')
@@ -230,7 +230,7 @@ def _measure(flow: Flow, k: tuple[int, ...], j: tuple[int, ...], solver: str, si
             options |= {"rtol": 1e-10, "atol": 1e-6 * size}
         else:
             scheme = SCHEMES[solver]
-            options["dt"] = min(STEP[scheme.order] / (mu[j] + mu[k]), 0.5 * scheme.bound_on(domain))
+            options["dt"] = min(STEP[scheme.order] / (mu[j] + mu[k]), 0.5 * scheme.bound_on(domain.discrete))
         u = flow.solve(domain.to_grid(c), times, "finite-difference", mean="keep", **options).u.values
         b = domain.to_modes(u)
     # The ratio to mode k, whose amplitude the constraint changes by the square of the perturbation.

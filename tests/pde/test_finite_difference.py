@@ -10,15 +10,11 @@ from scipy.integrate import solve_ivp
 from scipy.linalg import solve
 
 from diffmath.domains import Box
-from diffmath.pde.finite_difference import (
-    INTEGRATORS,
-    SCHEMES,
-    IntegrationError,
-    discrete_multiplier,
-    discrete_norm,
-    integrate,
-)
-from diffmath.pde.functionals import logarithmic_derivative
+from diffmath.pde import RenormalizedFlow, stepping
+from diffmath.pde.finite_difference import discrete_multiplier, discrete_norm
+from diffmath.pde.norms import UserNorm
+from diffmath.pde.schemes import SCHEMES
+from diffmath.pde.stepping import INTEGRATORS, IntegrationError, Interrupted
 from tests import laws
 from tests.strategies import spectra
 
@@ -28,6 +24,12 @@ LINEAR = list(SCHEMES)
 MONOTONE = ["backward-euler", "pade02"]
 BOUNDED = ["euler", "rk4", "crank-nicolson"]
 QUADRATIC = {"value": 0, "gradient": 1, "laplacian": 2}
+
+
+def integrate(domain, u_0, times, **options):
+    """The states and the info of a run; by steps of pade02 unless stated otherwise."""
+    run = stepping.integrate(domain, u_0, times, **{"integrator": "pade02"} | options)
+    return run.states, run.info
 
 
 def largest_slope(u):
@@ -152,7 +154,7 @@ def test_a_step_multiplies_each_mode_by_its_amplification(name, box):
     scheme, c = SCHEMES[name], np.ones(box.shape)
     for z in (1e-3, 0.3, 2.0, 50.0):
         dt = z / box.discrete_eigenvalues.max()
-        actual = box.to_modes(scheme.on(box)(box.to_grid(c), dt))
+        actual = box.to_modes(scheme.step(box.discrete, box.to_grid(c), dt))
         expected = scheme.amplification(box.discrete_eigenvalues * dt)
         laws.close(actual, expected, ulps=100, scale=abs(expected).max())
 
@@ -168,7 +170,7 @@ def test_amplification_approximates_exp(name):
 @pytest.mark.parametrize("name", MONOTONE)
 def test_monotone_for_every_step(name):
     """R falls over the whole half line: a higher mode is always damped more than a lower one."""
-    assert SCHEMES[name].bound_on(BOX) == math.inf
+    assert SCHEMES[name].bound_on(BOX.discrete) == math.inf
     r = SCHEMES[name].amplification(np.concatenate([[0.0], np.geomspace(1e-6, 1e100, 20_000)]))
     assert (np.diff(r) < 0).all()
     assert (r > 0).all()
@@ -216,7 +218,7 @@ def test_sdirk2_and_tr_bdf2_do_not_keep_the_order():
 def test_the_bound_is_where_the_highest_mode_wins(name, box):
     """Two percent below the bound mode 1 wins; above it the solver refuses, with reason: the highest mode would win."""
     scheme = SCHEMES[name]
-    bound, m = scheme.bound_on(box), box.discrete_eigenvalues
+    bound, m = scheme.bound_on(box.discrete), box.discrete_eigenvalues
     u, info = integrate(box, noise(box), [3000 * 0.98 * bound], integrator=name, dt=0.98 * bound)
     lowest = np.unravel_index(np.where(m > 0, m, np.inf).argmin(), box.shape)
     assert shape_of(u[0], box)[lowest] == pytest.approx(1, abs=1e-12)
@@ -236,11 +238,13 @@ def test_the_bound_is_where_the_highest_mode_wins(name, box):
 def test_the_bounds():
     """Of Euler 2 / (m_1 + m_N); of Crank-Nicolson 2 / sqrt(m_1 m_N), which is about h / pi on [0, 1]."""
     m = (4 * 16**2) * np.sin(np.arange(1, 16) * math.pi / 32) ** 2
-    assert SCHEMES["euler"].bound_on(BOX) == pytest.approx(2 / (m[0] + m[-1]), rel=1e-14)
-    assert SCHEMES["crank-nicolson"].bound_on(BOX) == pytest.approx(2 / math.sqrt(m[0] * m[-1]), rel=1e-14)
-    assert SCHEMES["crank-nicolson"].bound_on(Box(shape=(2048,))) == pytest.approx(1 / 2048 / math.pi, rel=1e-4)
+    assert SCHEMES["euler"].bound_on(BOX.discrete) == pytest.approx(2 / (m[0] + m[-1]), rel=1e-14)
+    assert SCHEMES["crank-nicolson"].bound_on(BOX.discrete) == pytest.approx(2 / math.sqrt(m[0] * m[-1]), rel=1e-14)
+    assert SCHEMES["crank-nicolson"].bound_on(Box(shape=(2048,)).discrete) == pytest.approx(
+        1 / 2048 / math.pi, rel=1e-4
+    )
     # With two cells there is one mode: nothing to compete with, and still a bound.
-    assert SCHEMES["rk4"].bound_on(Box(shape=(2,))) < 2.8 / 8
+    assert SCHEMES["rk4"].bound_on(Box(shape=(2,)).discrete) < 2.8 / 8
 
 
 @pytest.mark.parametrize("name", ["euler", "rk4"])
@@ -248,7 +252,7 @@ def test_steps_at_half_the_bound_keep_the_order_of_all_modes(name):
     """The steps by theta go no further, so that every mode is damped more than those below it."""
     for box in (BOX, LONG, Box(shape=(256,))):
         m = np.unique(box.discrete_eigenvalues)
-        r = SCHEMES[name].amplification(m * SCHEMES[name].bound_on(box) / 2)
+        r = SCHEMES[name].amplification(m * SCHEMES[name].bound_on(box.discrete) / 2)
         assert (np.diff(r) < 0).all()
         assert (r > 0).all()
 
@@ -291,12 +295,13 @@ def test_order_in_space():
 @pytest.mark.parametrize("box", [BOX, LONG])
 @pytest.mark.parametrize("name", INTEGRATORS)
 def test_all_agree_with_the_exact_solution(name, box):
-    """From noise, at all times, by default: to theta to the power of the order, or near solve_ivp's tolerance."""
+    """From noise, at all times, by default: to rounding, theta to the power of the order, or near the tolerance."""
     u_0, times = noise(box, 5), [0.0, 1e-5, 1e-3, 0.01, 0.1, 0.5]
     u, _ = integrate(box, u_0, times, integrator=name)
     error = distance(u, semidiscrete(box, u_0, times))
-    tolerance = 1e-6 if name == "solve_ivp" else (1 / 16) ** SCHEMES[name].order
-    assert error < tolerance
+    # "exact" in rounding of exp(-m t), with m t up to 1024 / 2.
+    tolerances = {"exact": 1e-12, "solve_ivp": 1e-6}
+    assert error < (tolerances[name] if name in tolerances else (1 / 16) ** SCHEMES[name].order)
 
 
 def test_solve_ivp_obeys_its_tolerances():
@@ -326,7 +331,7 @@ def test_solve_ivp_that_stops_short():
             self.n_calls += 1
             return (1e6 if self.n_calls > 60 else 1e-3) * self.rng.standard_normal()
 
-    with pytest.raises(IntegrationError, match="solve_ivp gave up after t = 0: "):
+    with pytest.raises(IntegrationError, match=r"solve_ivp gave up after t = \S+: "):
         integrate(BOX, SMOOTH, [1.0], integrator="solve_ivp", preserve=Noisy())
 
 
@@ -337,7 +342,8 @@ def test_solve_ivp_that_stops_short():
 def test_energy_is_kept(name, n_steps):
     """Drift of at most 1e-14: every step ends by rescaling, so nothing accumulates."""
     dt = 1e-4 if n_steps > 5000 else 1e-3
-    u, info = integrate(BOX, noise(BOX), np.linspace(0, n_steps * dt, 11), integrator=name, dt=dt)
+    times = np.linspace(0, n_steps * dt, 11)
+    u, info = integrate(BOX, noise(BOX), times, integrator=name, dt=dt, steady_tolerance=0)
     energy = BOX.cell_volume * ((np.diff(u, axis=1) * 16) ** 2).sum(axis=1)
     assert info["n_steps"] == pytest.approx(n_steps, abs=10)
     assert np.ptp(energy) <= 1e-14 * energy[0]
@@ -482,7 +488,7 @@ def test_one_dimension_within_two(name, preserve):
     """A function of x alone flows on a rectangle as on the interval."""
     rectangle, u_0 = Box(shape=(16, 3), lengths=(1.0, 2.0)), noise(BOX)
     times = [0.0, 1e-3, 0.05]
-    how = {} if name == "solve_ivp" else {"dt": 1e-4}
+    how = {"dt": 1e-4} if name in SCHEMES else {}
     u, _ = integrate(rectangle, np.repeat(u_0[:, None], 3, axis=1), times, integrator=name, preserve=preserve, **how)
     v, _ = integrate(BOX, u_0, times, integrator=name, preserve=preserve, **how)
     np.testing.assert_allclose(u, np.repeat(v[:, :, None], 3, axis=2), atol=1e-5 if name == "solve_ivp" else 1e-12)
@@ -526,7 +532,7 @@ def test_bad_arguments():
         call(times=[1.0, -0.5])
     with pytest.raises(ValueError, match="times must be finite"):
         call(times=[1.0, math.inf])
-    with pytest.raises(ValueError, match="integrator must be one of euler, rk4, .*, solve_ivp; it is 'heun'"):
+    with pytest.raises(ValueError, match="integrator must be one of exact, euler, .*, solve_ivp; it is 'heun'"):
         call(integrator="heun")
     with pytest.raises(ValueError, match="give dt or theta, not both; they are 0.1 and 0.2"):
         call(dt=0.1, theta=0.2)
@@ -534,7 +540,7 @@ def test_bad_arguments():
         for value in (0.0, -1.0, math.inf, math.nan):
             with pytest.raises(ValueError, match=rf"{name} must be positive and finite; it is {value}"):
                 call(**{name: value})
-        with pytest.raises(ValueError, match='"solve_ivp" chooses its own steps'):
+        with pytest.raises(ValueError, match=f'{name} is an option of euler, .*; the integrator is "solve_ivp"'):
             call(integrator="solve_ivp", **{name: 0.1})
     with pytest.raises(ValueError, match='mean must be "project" or "keep"'):
         call(mean="lose")
@@ -558,15 +564,15 @@ def test_the_bound_is_that_of_the_lowest_mode_present(name):
     """Where mode 1 is absent, a step that mode 1 would survive may let the highest mode win over mode 2: refused."""
     box = Box(shape=(32,))
     u_0, scheme = symmetric_start(box), SCHEMES[name]
-    bound = scheme.bound_on(box, u_0)
-    assert bound <= scheme.bound_on(box)
+    bound = scheme.bound_on(box.discrete, u_0)
+    assert bound <= scheme.bound_on(box.discrete)
     with pytest.raises(ValueError, match="needs dt <"):
         integrate(box, u_0, [1.0], integrator=name, dt=bound * 1.0001)
     if name == "crank-nicolson":
         m = box.discrete_eigenvalues
         assert bound == pytest.approx(2 / math.sqrt(m[2] * m[31]), rel=1e-12)
         with pytest.raises(ValueError, match="needs dt <"):
-            integrate(box, u_0, [1.0], integrator=name, dt=0.9 * scheme.bound_on(box))
+            integrate(box, u_0, [1.0], integrator=name, dt=0.9 * scheme.bound_on(box.discrete))
     state = integrate(box, u_0, [0.45], integrator=name, dt=0.9 * bound)[0][0]
     assert abs(box.to_modes(state)).argmax() == 2
 
@@ -598,9 +604,9 @@ def test_logarithmic_derivative(size):
         (np.append(np.full(19, -1.0), 1e-9), np.append(np.full(19, -2.0), 1e-9)),
     ):
         expected = (u**3 * d).sum() / (u**4).sum()
-        actual = logarithmic_derivative(lambda v: float((v**4).sum()) ** 0.25, size * u, d)
+        actual = UserNorm(lambda v: float((v**4).sum()) ** 0.25)._logarithmic_derivative(size * u, d)
         assert actual == pytest.approx(expected / size, rel=0, abs=1e-10 * abs(d).max() / abs(u).max() / size)
-    assert logarithmic_derivative(lambda v: float(abs(v).sum()), np.ones(3), np.zeros(3)) == 0.0
+    assert UserNorm(lambda v: float(abs(v).sum()))._logarithmic_derivative(np.ones(3), np.zeros(3)) == 0.0
 
 
 def test_a_functional_of_positive_factors_alone_is_refused():
@@ -612,7 +618,7 @@ def test_a_functional_of_positive_factors_alone_is_refused():
 @pytest.mark.parametrize("name", BOUNDED)
 def test_steps_by_theta_go_to_half_the_bound(name):
     """However large theta is: then all steps are of one length, half the bound or a little less."""
-    bound = SCHEMES[name].bound_on(BOX)
+    bound = SCHEMES[name].bound_on(BOX.discrete)
     t = 20.25 * bound
     assert integrate(BOX, SMOOTH, [t], integrator=name, theta=1e9)[1]["n_steps"] == math.ceil(t / (0.5 * bound))
 
@@ -642,3 +648,177 @@ def test_functionals_at_any_size_with_a_zero(preserve):
         for a in (2.0**1000, 2.0**-1000):
             assert discrete_norm(BOX, a * u, preserve) == a * norm
             assert discrete_multiplier(BOX, a * u, preserve) == multiplier
+
+
+# The default, long runs, and runs that are stopped
+
+
+def test_the_default_is_of_second_order_in_space():
+    """No error in time stays: 2.00 from 32 to 128 cells, against the exact solution at the cell centres."""
+    errors = []
+    for n in (32, 64, 128):
+        box = Box(shape=(n,))
+        flow, u_0 = RenormalizedFlow(box), grid([0.4, 0.7, -0.2], box)
+        ds = flow.solve(u_0, [0.01, 0.05], "finite-difference", C=1.0)
+        assert ds.integrator == "exact"
+        errors.append(abs(ds.u - flow.solve(u_0, [0.01, 0.05], C=1.0).u).max().item())
+    np.testing.assert_allclose(np.log2(np.array(errors[:-1]) / errors[1:]), 2, atol=0.02)
+
+
+@pytest.mark.parametrize("box", [BOX, LONG])
+@pytest.mark.parametrize("preserve", [*QUADRATIC, "total_variation"])
+def test_exact_at_infinity_and_backwards(box, preserve):
+    """At infinity the lowest mode alone; back and forth again is the identity; N stays."""
+    u_0 = noise(box)
+    u, _ = integrate(box, u_0, [math.inf, -1e-4, -math.inf], integrator="exact", preserve=preserve)
+    m = box.discrete.eigenvalues
+    for state, k in zip(u[[0, 2]], (np.where(m > 0, m, np.inf).argmin(), m.argmax()), strict=True):
+        assert shape_of(state, box).flat[k] == pytest.approx(1, abs=1e-14)
+    again, _ = integrate(box, u[1], [1e-4], integrator="exact", preserve=preserve)
+    np.testing.assert_allclose(again[0], u_0 - u_0.mean(), rtol=0, atol=1e-12)
+    norms = [discrete_norm(box, state, preserve) for state in [*u, u_0 - u_0.mean()]]
+    np.testing.assert_allclose(norms, norms[0], rtol=1e-12)
+
+
+def test_a_long_run_ends_at_the_steady_state():
+    """At T = 1000 in hundreds of steps, not 157,966: the rest holds the lowest mode, to 1e-12 per unit of m_1 t."""
+    box = Box(shape=(64,))
+    flow, times = RenormalizedFlow(box), [0.1, 5.0, 1000.0]
+    ds = flow.solve(noise(box), times, "finite-difference", integrator="pade02")
+    assert ds.n_steps < 1000
+    assert 0.1 < ds.steady_from < 5.0
+    np.testing.assert_array_equal(ds.u[1], ds.u[2])
+    exact = flow.solve(noise(box), times, "finite-difference").u
+    np.testing.assert_allclose(ds.u[1:], exact[1:], rtol=0, atol=1e-11)
+    with_all = flow.solve(noise(box), 5.0, "finite-difference", integrator="pade02", steady_tolerance=0)
+    assert "steady_from" not in with_all.attrs
+    np.testing.assert_allclose(with_all.u, ds.u[1:2], rtol=0, atol=1e-11)
+
+
+def test_an_unstable_state_is_not_where_the_flow_ends():
+    """A perturbation of 1e-10, which changes nothing to see for a while, takes over in the end."""
+    u_0 = grid([1e-10, 0.0, 1.0])
+    u, info = integrate(BOX, u_0, [0.1, 1.0, 100.0])
+    assert [shape_of(state).argmax() for state in u] == [3, 1, 1]
+    assert info["steady_from"] > 0.3
+    u, info = integrate(BOX, u_0, [100.0], steady_tolerance=1e-6)  # the change is 8 pi^2 1e-10 per unit of time
+    assert info["steady_from"] < 0.1
+    assert shape_of(u[0]).argmax() == 3
+
+
+@pytest.mark.parametrize("name", [*SCHEMES, "solve_ivp"])
+def test_steady_tolerance(name):
+    """The relative change per unit of time at the end is no more than the tolerance; an own mean never is steady."""
+    tolerance = 1e-3
+    u, info = integrate(BOX, SMOOTH, [0.01, 50.0], integrator=name, steady_tolerance=tolerance)
+    assert 0.01 < info["steady_from"] < 1.0
+    change = integrate(BOX, u[1], [0.01], integrator="exact")[0][0] - u[1]
+    assert abs(change).max() < 1.1 * 0.01 * tolerance * abs(u[1]).max()
+    info = integrate(BOX, SMOOTH + 0.1, [1.0], integrator=name, steady_tolerance=tolerance, mean="keep")[1]
+    assert "steady_from" not in info
+
+
+@pytest.mark.parametrize("name", INTEGRATORS)
+def test_callback(name):
+    """It sees the states of the result, read-only and in the scale of u_0, and stops the run by True, not by 1."""
+    seen = {}
+
+    def callback(t, u):
+        assert not u.flags.writeable
+        seen[t] = u.copy()
+        return np.bool_(t >= 0.02) if stop else 1
+
+    stop, times = False, [0.05, 0.01]
+    run = stepping.integrate(BOX, 1e10 * SMOOTH, times, integrator=name, callback=callback)
+    np.testing.assert_array_equal(run.states, [seen[t] for t in times])
+    assert sorted(seen) == list(seen)
+    assert (0.0 in seen) == (name != "exact")
+    assert "stopped_at" not in run.info
+
+    stop = True
+    run = stepping.integrate(BOX, SMOOTH, [0.05, 0.01, 0.3], integrator=name, callback=callback)
+    last = run.info["stopped_at"]
+    assert run.times.tolist() == [0.01, last]
+    assert last >= 0.02
+    np.testing.assert_allclose(run.states[1], seen[last], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 2)])
+@pytest.mark.parametrize("name", INTEGRATORS)
+def test_an_interrupted_run_keeps_its_states(name, batch):
+    """As by Ctrl-C: the times that were reached, and the last state."""
+    u_0 = np.random.default_rng(0).standard_normal((*batch, 16))
+
+    def callback(t, u):
+        assert u.shape == (*batch, 16)
+        if t >= 0.02:
+            raise KeyboardInterrupt
+
+    flow = RenormalizedFlow(BOX)
+    with pytest.raises(Interrupted, match="interrupted at t = 0.0") as caught:
+        flow.solve(u_0, [0.01, 0.0, 0.03, 5.0], "finite-difference", integrator=name, callback=callback)
+    ds = caught.value.dataset
+    assert ds.time.values[:2].tolist() == [0.0, 0.01]
+    assert ds.time.values[-1] >= 0.02
+    assert ds.u.shape == (*batch, 3, 16)
+    whole = flow.solve(u_0, ds.time.values, "finite-difference", integrator=name)
+    tolerance = {"exact": 1e-12, "solve_ivp": 1e-6}.get(name, 0.1)  # the last step is a little shorter or longer
+    np.testing.assert_allclose(ds.u, whole.u, rtol=0, atol=tolerance)
+    assert isinstance(caught.value, KeyboardInterrupt)
+
+
+def test_progress(capfd):
+    """The simulated time, when it is asked for."""
+    integrate(BOX, SMOOTH, [0.05])
+    assert capfd.readouterr().err == ""
+    for name in INTEGRATORS:
+        integrate(BOX, SMOOTH, [0.0, 0.05], integrator=name, progress=True)
+        assert "t = 0.05 of 0.05" in capfd.readouterr().err
+    stepping.integrate(BOX, SMOOTH, [math.inf], progress=True)
+
+
+@pytest.mark.parametrize("name", INTEGRATORS)
+def test_members_of_a_batch_are_solved_as_alone(name):
+    """For fixed steps to rounding; "solve_ivp" to its tolerance."""
+    u_0 = np.random.default_rng(0).standard_normal((5, 16)) * 10.0 ** np.arange(-2, 3)[:, None]
+    how = {"dt": 1e-3 if name != "euler" else 1e-4} if name in SCHEMES else {}
+    for preserve in ("gradient", "total_variation", largest_slope):
+        if name == "solve_ivp" and callable(preserve):
+            continue
+        together, _ = integrate(BOX, u_0, [0.0, 0.02], integrator=name, preserve=preserve, **how)
+        for u, member in zip(u_0, together, strict=True):
+            alone, _ = integrate(BOX, u, [0.0, 0.02], integrator=name, preserve=preserve, **how)
+            tolerance = 1e-6 if name == "solve_ivp" else 1e-13
+            np.testing.assert_allclose(member, alone, rtol=0, atol=tolerance * abs(alone).max())
+
+
+@pytest.mark.parametrize("name", INTEGRATORS)
+def test_options_are_checked(name):
+    """Each numeric option has one range for all integrators, and belongs to some of them."""
+    good = {"dt": 1e-3, "theta": 0.1, "rtol": 1e-6, "atol": 1e-6, "steady_tolerance": 1e-3}
+    taken = {"exact": set(), "solve_ivp": {"rtol", "atol", "steady_tolerance"}}
+    for option, value in good.items():
+        for bad in (-1.0, math.nan, math.inf):
+            with pytest.raises(ValueError, match=f"{option} must be .*; it is {bad}"):
+                integrate(BOX, SMOOTH, [0.1], integrator=name, **{option: bad})
+        for bad in ("0.1", True, [0.1], 1j):
+            with pytest.raises(TypeError, match=f"{option} must be"):
+                integrate(BOX, SMOOTH, [0.1], integrator=name, **{option: bad})
+        if option not in taken.get(name, {"dt", "theta", "steady_tolerance"}):
+            with pytest.raises(ValueError, match=f'{option} is an option of .*; the integrator is "{name}"'):
+                integrate(BOX, SMOOTH, [0.1], integrator=name, **{option: value})
+    for bad in ([math.inf], [math.nan], [0.1, -1.0]):
+        if name != "exact" or bad == [math.nan]:
+            with pytest.raises(ValueError, match="time"):
+                integrate(BOX, SMOOTH, bad, integrator=name)
+    with pytest.raises(TypeError, match="callback must be callable; it is 3"):
+        integrate(BOX, SMOOTH, [0.1], integrator=name, callback=3)
+    with pytest.raises(TypeError, match="solve with the method .* has no option thta; it has integrator, dt, theta"):
+        RenormalizedFlow(BOX).solve(SMOOTH, 0.1, "finite-difference", thta=0.1)
+
+
+def test_the_default_integrator():
+    """Exact in time, unless an option asks for steps."""
+    assert stepping.integrate(BOX, SMOOTH, [0.1]).info == {"integrator": "exact"}
+    for option in ({"dt": 1e-3}, {"theta": 0.1}, {"steady_tolerance": 1e-3}):
+        assert stepping.integrate(BOX, SMOOTH, [0.1], **option).info["integrator"] == "pade02"

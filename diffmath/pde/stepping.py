@@ -1,0 +1,520 @@
+r"""The renormalised heat flow, stepped in time on a discretisation in space.
+
+With mass matrix M and stiffness matrix K, eq. (22) becomes
+
+.. math:: M u' = -K u + \lambda(u)\, M u, \qquad N(u) = N(u_0), \qquad
+          \lambda(u) = -\frac{\mathrm{d}}{\mathrm{d}h} \log N(u - h\, M^{-1} K u) .
+
+The norm and the multiplier use the same K, :math:`N(u)^2 = \langle u, K u \rangle` for the paper's (21): with another
+difference quotient for the gradient, the flow would not conserve it. A linear step of the heat equation, see
+`diffmath.pde.schemes`, is followed by a rescaling to N(u_0).
+
+Initial conditions are stepped together, as one array. The components along the null modes of K, on a box without flux
+the mean, are kept apart: they only grow, and would drown the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from scipy.integrate import BDF
+from tqdm.auto import tqdm
+
+from diffmath._arguments import real_array, require_number
+from diffmath.domains.eigenbasis import Eigenbasis, Floats
+from diffmath.pde.norms import Norm, Preserve, as_norm
+from diffmath.pde.schemes import SCHEMES
+from diffmath.pde.spectral import heat_modes
+
+__all__ = ["INTEGRATORS", "OPTIONS", "IntegrationError", "Interrupted", "Run", "integrate"]
+
+INTEGRATORS = ("exact", *SCHEMES, "solve_ivp")
+"""The names that `integrate` knows."""
+
+THETA = 1 / 16
+FARTHEST = 1e4  # the largest m_1 dt: there, even the lowest mode is damped by 1e8, with rounding not far below it
+SAFE = 0.5  # of a scheme's bound: there, the explicit schemes still damp every mode more than the modes below it
+STEADY = 1e-12  # of m_1: the relative change per unit of time below which the lowest mode counts as reached
+
+Callback = Callable[[float, Floats], Any]
+"""Called with the time and the state, read-only, after each step; the run stops if it returns True."""
+
+
+class IntegrationError(RuntimeError):
+    """A solver stopped before the last of the times."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was interrupted, as by Ctrl-C, and its finished states are kept.
+
+    Attributes
+    ----------
+    run : Run
+        The states at the output times that were reached, and the last state.
+    dataset : xarray.Dataset or None
+        The same as a Dataset, if the run was one of `RenormalizedFlow.solve`.
+
+    Examples
+    --------
+    >>> def save(flow, u_0, times, path):
+    ...     try:
+    ...         ds = flow.solve(u_0, times, "finite-difference", integrator="pade02")
+    ...     except Interrupted as interrupted:
+    ...         ds = interrupted.dataset
+    ...     ds.to_netcdf(path)
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(f"interrupted at t = {run.times.max(initial=0.0):g}")
+        self.run = run
+        self.dataset: Any = None
+
+
+class Run(NamedTuple):
+    """The result of `integrate`."""
+
+    times: Floats
+    """The times of the states, shape (n,)."""
+    parts: Floats
+    """The states without their components along the null modes, shape (..., n, ``*shape``)."""
+    null: Floats
+    """These components as amplitudes of the null modes, shape (..., n, number of null modes)."""
+    states: Floats
+    """The whole states, shape (..., n, ``*shape``); they are infinite where a component exceeds float64."""
+    info: dict[str, Any]
+    """How the run went, see `integrate`."""
+
+
+class _State(NamedTuple):
+    """Solutions of one time, of size about 1, with a batch axis."""
+
+    u: Floats
+    """The grid functions, without their components along null modes."""
+    c: Floats
+    """The amplitudes of all modes, those of the null modes included."""
+
+
+@dataclass
+class _Problem:
+    """What the integrators share."""
+
+    domain: Eigenbasis
+    norm: Norm
+    start: _State
+    moments: Floats
+    """The output times, increasing."""
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def size(self) -> Floats:
+        """The norms that are preserved."""
+        return self.norm.size(self.domain, self.start.c)
+
+    @cached_property
+    def lowest(self) -> float:
+        """The lowest eigenvalue m_1 that is not zero."""
+        return float(self.domain.eigenvalues[self.domain.lowest_mode])
+
+    @cached_property
+    def null_modes(self) -> npt.NDArray[np.intp]:
+        """Where null modes stand among flattened amplitudes."""
+        return np.flatnonzero(self.domain.null_modes)
+
+    @cached_property
+    def null_functions(self) -> Floats:
+        """The null modes as flattened grid functions, shape (number of null modes, number of points)."""
+        amplitudes = np.zeros((len(self.null_modes), self.domain.eigenvalues.size))
+        amplitudes[range(len(amplitudes)), self.null_modes] = 1.0
+        functions = self.domain.to_values(amplitudes.reshape(-1, *self.domain.mode_shape))
+        return functions.reshape(len(amplitudes), -1)
+
+    def state(self, u: Floats, null: Floats) -> _State:
+        """The state of grid functions u, without the rounding along null modes, and amplitudes of the null modes."""
+        c = self.domain.to_modes(u)
+        flat = c.reshape(len(c), -1)
+        u = u - (flat[:, self.null_modes] @ self.null_functions).reshape(u.shape)
+        flat[:, self.null_modes] = null
+        return _State(u, c)
+
+    def null(self, state: _State) -> Floats:
+        """The amplitudes of the null modes, shape (B, number of null modes)."""
+        amplitudes: Floats = state.c.reshape(len(state.c), -1)[:, self.null_modes]
+        return amplitudes
+
+    def values(self, parts: Floats, null: Floats) -> Floats:
+        """Grid functions from their parts without null modes, and the amplitudes of these."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return parts + (null @ self.null_functions).reshape(parts.shape)
+
+    def rescaled(self, state: _State) -> _State:
+        """The state with the norms that are preserved."""
+        factor = self.size / self.norm.size(self.domain, state.c)
+        with np.errstate(over="ignore"):  # a mean that is kept; seen at the end
+            return _State(_column(factor, state.u) * state.u, _column(factor, state.c) * state.c)
+
+
+def integrate(
+    domain: Eigenbasis,
+    u_0: npt.ArrayLike,
+    times: npt.ArrayLike,
+    *,
+    preserve: Preserve = "gradient",
+    integrator: str | None = None,
+    dt: float | None = None,
+    theta: float | None = None,
+    mean: Literal["project", "keep"] = "project",
+    rtol: float | None = None,
+    atol: float | None = None,
+    steady_tolerance: float | None = None,
+    callback: Callback | None = None,
+    progress: bool = False,
+) -> Run:
+    r"""Solve the discrete flow, eq. (22) on the grid, from one or several initial conditions.
+
+    Parameters
+    ----------
+    domain : Eigenbasis
+        Its discretisation ``domain.discrete`` is used.
+    u_0 : array of float, shape (..., ``*domain.shape``)
+        Finite and not constant, which the caller has checked.
+    times : array of float, shape (n,)
+        In any order, as often as you like. The schemes and "solve_ivp" need finite times from 0 on; "exact" also takes
+        negative times and infinity.
+    preserve : {"gradient", "value", "laplacian", "total_variation"}, Norm or callable
+        What is kept, see `diffmath.pde.norms`.
+    integrator : str, optional
+        "exact", the default unless dt, theta or steady_tolerance is given, is exact in time: only the error of the
+        discretisation in space remains. The schemes, of which "pade02" is the default with those options, take a linear
+        step of the heat equation, then rescale: "euler" and "rk4" are explicit, of order 1 and 4, with a bound on dt;
+        "crank-nicolson" is of order 2, and has a bound too; "backward-euler" and "pade02",
+        :math:`R(z) = 1 / (1 + z + z^2/2)`, are of order 1 and 2 and damp higher modes more whatever dt is, up to
+        1e4 / m_1, where rounding would win.
+        "solve_ivp" is the independent reference: scipy's BDF applied to the nonlinear, nonlocal equation as it stands,
+        with the energy of the current u for C: they are one while (21) holds, but with the number C, (21) would repel.
+    dt : float, optional
+        The step of a scheme; each interval between two of the times is divided into equal steps of this length or less.
+    theta : float, optional
+        The alternative, with 1/16 the default: steps of :math:`\theta / \lambda(t)`, short where a solution is rough;
+        of several solutions the roughest counts. It is the multiplier of (21), whatever is preserved, as the heat flow
+        beneath is the same. Where a scheme has a bound, no step is longer than half of it.
+    mean : {"project", "keep"}
+        "project" removes the null modes of u_0, for a box without flux its mean, and after each step those of the
+        rounding errors, which would grow like :math:`\exp \int \lambda`. "keep" keeps those of u_0, with that growth.
+    rtol, atol : float, optional
+        Tolerances of "solve_ivp", 1e-8 and 1e-10 unless given, the absolute one in units of the power of two next above
+        max \|u_0\|.
+    steady_tolerance : float, optional
+        A steady state is reached when the relative change of every solution per unit of time is no more than this; the
+        remaining times then hold it. An unstable steady state counts too. Unless given, a scheme stops only when all
+        solutions are the lowest mode and change by less than 1e-12 m_1; 0 turns this off.
+    callback : callable, optional
+        Called with the time and the states, read-only and of the shape of u_0, at t = 0 and after each step; "exact"
+        has one step for each of the times. If it returns True, the run stops: the output times that were not reached
+        are left out, and the last state is added.
+    progress : bool
+        Whether to show a bar with the simulated time, its rate and the time that remains.
+
+    Returns
+    -------
+    Run
+        Its times are those given, in their order, unless the run was stopped. Its info holds the integrator; n_steps in
+        all, with dt or theta, and dt_bound if there is one; for "solve_ivp" n_evaluations, rtol and atol; steady_from,
+        the time from which a steady state is held, and stopped_at, the time at which the callback stopped the run, if
+        they did.
+
+    Raises
+    ------
+    Interrupted
+        On Ctrl-C, with what was reached.
+    IntegrationError
+        If "solve_ivp" gives up.
+    OverflowError
+        If the solution exceeds float64, as a mean that is kept will.
+
+    Examples
+    --------
+    >>> from diffmath.domains import Box
+    >>> box = Box(shape=(16,))
+    >>> run = integrate(box, np.linspace(0, 1, 16), [0.0, 0.1, 1000.0], integrator="pade02")
+    >>> run.states.shape, run.info["n_steps"] < 1000
+    ((3, 16), True)
+    """
+    if mean not in ("project", "keep"):
+        raise ValueError(f'mean must be "project" or "keep"; it is {mean!r}')
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be callable; it is {callback!r}")
+    given = {"dt": dt, "theta": theta, "rtol": rtol, "atol": atol, "steady_tolerance": steady_tolerance}
+    integrator, options = _read_options(integrator, given)
+    t = np.asarray(real_array(times, "times"), dtype=np.float64).ravel()
+    if np.isnan(t).any():
+        raise ValueError(f"times must not be NaN; they are {times!r}")
+    if integrator != "exact":
+        if not np.isfinite(t).all():
+            raise ValueError(f'times must be finite for integrator = "{integrator}"; only "exact" goes to infinity')
+        if (t < 0).any():
+            raise ValueError(f"finite differences go forward in time; the earliest of the times is {t.min():g}")
+    moments, places = np.unique(t, return_inverse=True)
+
+    # As u -> a u commutes with the flow, each u_0 is scaled to size 1, and the scale given back at the end.
+    domain = domain.discrete
+    values = np.asarray(real_array(u_0, "u_0"), dtype=np.float64)
+    leading = values.shape[: values.ndim - len(domain.shape)]
+    u = values.reshape(-1, *domain.shape)
+    exponent = np.frexp(np.abs(u).max(axis=tuple(range(1, u.ndim))))[1]
+    u = np.ldexp(u, -_column(exponent, u))
+
+    def unscaled(array: Floats) -> Floats:
+        """With the scale of u_0, and its leading axes."""
+        with np.errstate(over="ignore"):
+            scaled: Floats = np.ldexp(array, _column(exponent, array))
+        return scaled.reshape(*leading, *array.shape[1:])
+
+    problem = _Problem(domain, as_norm(preserve), _State(u, u), moments)
+    problem.start = problem.state(u, domain.to_modes(u)[:, domain.null_modes] * (mean == "keep"))
+    problem.norm.require_homogeneous(domain, problem.start.c)
+    problem.info["integrator"] = integrator
+    record = _Record(problem, unscaled, callback, progress)
+    record.follow(_STEPPERS.get(integrator, _march)(problem, integrator, options), steady_tolerance)
+    run = record.run(t, places)
+    if record.interrupted:
+        raise Interrupted(run)
+    if not np.isfinite(run.states).all():
+        first = run.times[np.argwhere(~np.isfinite(run.states))[:, len(leading)].min()]
+        raise OverflowError(
+            f"the solution exceeds float64 by time {first:g}" + '; use mean="project"' * (mean == "keep")
+        )
+    return run
+
+
+def _read_options(integrator: str | None, given: dict[str, Any]) -> tuple[str, dict[str, float]]:
+    """The integrator and the options that are given for it, checked."""
+    options = {name: require_number(name, value) for name, value in given.items() if value is not None}
+    if integrator is None:
+        integrator = "pade02" if {"dt", "theta", "steady_tolerance"} & set(options) else "exact"
+    if integrator not in INTEGRATORS:
+        raise ValueError(f"integrator must be one of {', '.join(INTEGRATORS)}; it is {integrator!r}")
+    for name, value in options.items():
+        least, most, words, owners = _OPTIONS[name]
+        if not least <= value < most:
+            raise ValueError(f"{name} must be {words}; it is {value}")
+        if integrator not in owners:
+            raise ValueError(f'{name} is an option of {", ".join(owners)}; the integrator is "{integrator}"')
+    if {"dt", "theta"} <= set(options):
+        raise ValueError(f"give dt or theta, not both; they are {options['dt']} and {options['theta']}")
+    return integrator, options
+
+
+OPTIONS = ("integrator", "dt", "theta", "rtol", "atol", "steady_tolerance", "callback", "progress")
+"""The options of `integrate` that `RenormalizedFlow.solve` hands on."""
+
+_POSITIVE = math.ulp(0.0), math.inf, "positive and finite"
+_OPTIONS: dict[str, tuple[float, float, str, tuple[str, ...]]] = {
+    "dt": (*_POSITIVE, tuple(SCHEMES)),
+    "theta": (*_POSITIVE, tuple(SCHEMES)),
+    "steady_tolerance": (0.0, math.inf, "finite and not negative", (*SCHEMES, "solve_ivp")),
+    "rtol": (1e-13, 1.0, "at least 1e-13 and below 1", ("solve_ivp",)),
+    "atol": (*_POSITIVE, ("solve_ivp",)),
+}
+"""The range of each option, in numbers (the upper end excluded) and in words, and the integrators that have it."""
+
+
+# The run
+
+
+class _Record:
+    """The states at the output times, and what happens after each step: progress, callback, steady states."""
+
+    def __init__(
+        self,
+        problem: _Problem,
+        unscaled: Callable[[Floats], Floats],
+        callback: Callback | None,
+        progress: bool,
+    ) -> None:
+        self.problem, self.unscaled, self.callback, self.progress = problem, unscaled, callback, progress
+        self.now, self.state = 0.0, problem.start
+        self.earlier = self.now, self.state
+        self.states: list[_State] = []
+        self.interrupted = False
+
+    def follow(self, steps: Iterator[tuple[float, _State]], steady_tolerance: float | None) -> None:
+        """Take steps until the last output time, a steady state, the callback's word or Ctrl-C."""
+        moments, info = self.problem.moments.tolist(), self.problem.info
+        total = max([t for t in moments if math.isfinite(t)], default=0.0)
+        layout = "{l_bar}{bar}| t = {n:.4g} of {total:.4g} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+        try:
+            with tqdm(total=total, desc="flow", unit=" time", bar_format=layout, disable=not self.progress) as bar:
+                for t, state in steps:
+                    steady = self._is_steady(t, state, steady_tolerance)
+                    if math.isfinite(t - self.now):
+                        bar.update(t - self.now)
+                    self.now, self.state = t, state
+                    if len(self.states) < len(moments) and t == moments[len(self.states)]:
+                        self.states.append(state)
+                    if self.callback is not None and self._call(self.callback) and len(self.states) < len(moments):
+                        info["stopped_at"] = t
+                        break
+                    if steady:
+                        info["steady_from"] = t
+                        self.states += [state] * (len(moments) - len(self.states))
+                        break
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def run(self, times: Floats, places: npt.NDArray[np.intp]) -> Run:
+        """What was reached: at the times as they were given, or if the run was stopped, in increasing order."""
+        problem, states = self.problem, list(self.states)
+        if len(states) < len(problem.moments):
+            times = problem.moments[: len(states)]
+            if not len(times) or self.now > times[-1]:
+                times, states = np.append(times, self.now), [*states, self.state]
+            places = np.arange(len(times))
+        n = len(problem.start.u)
+        parts = np.array([s.u for s in states]).reshape(-1, n, *problem.domain.shape)[places].swapaxes(0, 1)
+        null = (
+            np.array([problem.null(s) for s in states]).reshape(-1, n, len(problem.null_modes))[places].swapaxes(0, 1)
+        )
+        parts, null = self.unscaled(parts), self.unscaled(null)
+        return Run(times, parts, null, problem.values(parts, null), problem.info)
+
+    def _is_steady(self, t: float, state: _State, tolerance: float | None) -> bool:
+        """Whether the change since an earlier state is below the tolerance; unless given, see `integrate`."""
+        problem, c, m = self.problem, state.c, self.problem.domain.eigenvalues
+        passed = t - self.earlier[0]
+        if passed * problem.lowest < THETA or tolerance == 0 or problem.info["integrator"] == "exact":
+            return False
+        before, self.earlier = self.earlier[1].c, (t, state)
+        if tolerance is None:
+            if problem.info["integrator"] not in SCHEMES or problem.null(state).any():
+                return False
+            tolerance = STEADY * problem.lowest
+            # An unstable steady state is not one where the flow ends: all but the lowest modes must be gone.
+            others = np.abs(c[:, m > (1 + 1e-9) * problem.lowest])
+            if others.max(initial=0.0) > math.sqrt(STEADY) * np.abs(c).max():
+                return False
+        with np.errstate(invalid="ignore"):
+            change, size = (np.abs(x).reshape(len(c), -1).max(axis=1) for x in (c - before, c))
+        return bool((change <= tolerance * passed * size).all())
+
+    def _call(self, callback: Callback) -> bool:
+        """Hand out the state, read-only, and return whether the callback wants to stop."""
+        state = self.state
+        u = self.unscaled(self.problem.values(state.u, self.problem.null(state)))
+        u.setflags(write=False)
+        answer = callback(self.now, u)
+        return isinstance(answer, (bool, np.bool_)) and bool(answer)
+
+
+# The integrators: each yields the time and the state at 0, after each step and at every output time
+
+
+def _exact(problem: _Problem, name: str, options: dict[str, float]) -> Iterator[tuple[float, _State]]:
+    """The heat flow of the modes, rescaled, at each of the times."""
+    domain, null = problem.domain, problem.domain.null_modes
+    counted = None if problem.norm.sees_mean else ~null
+    for t in problem.moments.tolist():
+        c = heat_modes(domain, problem.start.c, np.array([t]), counted)[:, 0]
+        yield t, problem.rescaled(_State(domain.to_values(np.where(null, 0.0, c)), c))
+
+
+def _march(problem: _Problem, name: str, options: dict[str, float]) -> Iterator[tuple[float, _State]]:
+    """Heat steps of a scheme and rescaling."""
+    domain, info, scheme = problem.domain, problem.info, SCHEMES[name]
+    dt, theta = options.get("dt"), options.get("theta", THETA)
+    bound = scheme.bound_on(domain, problem.start.u)
+    limit = min(bound, FARTHEST / problem.lowest)
+    if dt is not None and dt >= limit:
+        raise ValueError(
+            f'"{scheme.name}" needs dt < {limit:.6g} on this grid, else the lowest mode loses to '
+            f"{'the highest' if limit == bound else 'rounding'}; dt = {dt:.6g}"
+        )
+    info |= {"n_steps": 0} | ({"theta": theta} if dt is None else {"dt": dt})
+    if bound < math.inf:
+        info["dt_bound"] = bound
+    energy = as_norm("gradient")
+    state, now = problem.start, 0.0
+    yield now, state
+    for t in problem.moments.tolist():
+        remaining, n = t - now, 0
+        if dt is not None:
+            n = math.ceil(remaining / dt * (1 - 1e-9))  # 0.3 / 0.1 is to be 3 in spite of rounding
+        while remaining > 0:
+            if dt is None:
+                with np.errstate(invalid="ignore"):  # where a mean that counts is all that is left
+                    roughest = float(np.nan_to_num(energy.multiplier(domain, state.c)).max())
+                longest = min(theta / roughest if roughest > 0 else math.inf, SAFE * limit)
+                n = max(1, math.ceil(remaining / longest))
+            h = remaining / n
+            state = problem.rescaled(problem.state(scheme.step(domain, state.u, h), problem.null(state)))
+            n -= 1
+            remaining = remaining - h if n else 0.0
+            info["n_steps"] += 1
+            yield t - remaining, state
+        now = t
+
+
+def _bdf(problem: _Problem, name: str, options: dict[str, float]) -> Iterator[tuple[float, _State]]:
+    """BDF on u' = -M^-1 K u + lambda u for all solutions as one system; null modes grow by exp(integral lambda).
+
+    These integrals are the last unknowns.
+    """
+    domain, norm, start, moments = problem.domain, problem.norm, problem.start, problem.moments
+    rtol, atol = options.get("rtol", 1e-8), options.get("atol", 1e-10)
+    problem.info |= {"n_evaluations": 0, "rtol": rtol, "atol": atol}
+    yield 0.0, start
+    if not moments.any():
+        return
+    n_batch, n = len(start.u), start.u[0].size
+    if domain.mass.nnz > n:
+        raise ValueError('"solve_ivp" needs a domain whose mass matrix is diagonal')
+    one = sp.diags_array(-1 / domain.mass.diagonal()) @ domain.stiffness
+    L = sp.block_diag([*[one] * n_batch, sp.csr_array((n_batch, n_batch))], format="csc")
+
+    def state(y: Floats) -> _State:
+        with np.errstate(over="ignore"):
+            grown = problem.null(start) * np.exp(y[-n_batch:, None]) if problem.null(start).any() else 0.0
+        return problem.state(y[:-n_batch].reshape(start.u.shape), np.asarray(grown))
+
+    def multiplier(y: Floats) -> Floats:
+        # Of the current u. With C = N(u_0)^2 for its energy, the same while (21) holds, errors of the energy would grow
+        # at the rate 2 lambda: the surface N = N(u_0) would repel. So they stay what they are.
+        return norm.multiplier(domain, state(y).c)
+
+    def right_side(t: float, y: Floats) -> Floats:
+        rate = multiplier(y)
+        result: Floats = L @ y + np.append(np.repeat(rate, n) * state(y).u.ravel(), rate)
+        return result
+
+    def jacobian(t: float, y: Floats) -> Any:
+        rate = multiplier(y)
+        return L + sp.diags_array(np.append(np.repeat(rate, n), rate), format="csc")
+
+    # The tolerances are of the root mean square over all unknowns; this way, they hold for each of the solutions.
+    share = math.sqrt(n_batch)
+    y_0 = np.append(start.u.ravel(), np.zeros(n_batch))
+    solver = BDF(right_side, 0.0, y_0, moments[-1], rtol=max(rtol / share, 1e-13), atol=atol / share, jac=jacobian)
+    while solver.status == "running":
+        message = solver.step()
+        problem.info["n_evaluations"] = solver.nfev
+        if solver.status == "failed":
+            raise IntegrationError(f"solve_ivp gave up after t = {solver.t:g}: {message}")
+        between = solver.dense_output()
+        for t in moments[(moments > solver.t_old) & (moments <= solver.t)].tolist():
+            yield t, state(between(t))
+        if solver.t not in moments:
+            yield float(solver.t), state(solver.y)
+
+
+_STEPPERS = {"exact": _exact, "solve_ivp": _bdf}
+
+
+def _column(factors: npt.NDArray[Any], array: Floats) -> npt.NDArray[Any]:
+    """One factor for each member of a batch, with further axes of length 1."""
+    return factors.reshape(-1, *[1] * (array.ndim - 1))
