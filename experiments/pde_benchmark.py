@@ -231,7 +231,7 @@ BDF_NAME = "py-pde, by parts, BDF"
 SOLVERS: dict[str, Prepare] = {
     EXACT: ours("evolve"),
     "diffmath, exact, as a Dataset": ours("spectral"),
-    "diffmath, pade02, theta = 1/16": ours("finite-difference"),
+    "diffmath, pade02, theta = 1/16": ours("finite-difference", integrator="pade02"),
     "scipy BDF, sparse Jacobian": ours("finite-difference", integrator="solve_ivp"),
 }
 PEERS: dict[str, Prepare] = {

@@ -27,7 +27,9 @@ from diffmath import __version__
 from diffmath._files import save_figure, write_json
 from diffmath.domains.box import Floats
 from diffmath.pde import Box, RenormalizedFlow
-from diffmath.pde.finite_difference import SCHEMES, discrete_multiplier, integrate
+from diffmath.pde.finite_difference import discrete_multiplier
+from diffmath.pde.schemes import SCHEMES
+from diffmath.pde.stepping import integrate
 
 HERE = Path(__file__).parent
 
@@ -94,8 +96,8 @@ def in_time(halvings: int) -> dict[str, Any]:
     table = {}
     for name, scheme in SCHEMES.items():
         counts = [STEPS.get(name, 8) * 2**i for i in range(halvings + 1)]
-        runs = [integrate(domain, u_0, [T_END], integrator=name, dt=T_END / n) for n in counts]
-        errors = [distance(states[0], exact) for states, _ in runs]
+        runs = [integrate(domain, u_0, [T_END], integrator=name, dt=T_END / n).states for n in counts]
+        errors = [distance(states[0], exact) for states in runs]
         table[name] = convergence([T_END / n for n in counts], errors, scheme.order)
     return {
         "against": "the exact solution of the semi-discrete equations",
@@ -147,16 +149,16 @@ def rough_start(n_cells: int, factors: tuple[int, ...], seed: int) -> dict[str, 
 
     rows = []
     for inverse in (4, 8, 16, 32, 64):
-        states, info = integrate(domain, u_0, times, theta=1 / inverse)
-        once, info_once = integrate(domain, u_0, [times[-1]], theta=1 / inverse)
+        run = integrate(domain, u_0, times, theta=1 / inverse)
+        once = integrate(domain, u_0, [times[-1]], theta=1 / inverse)
         rows.append(
             {
                 "steps": f"theta = 1/{inverse}",
-                "n_steps": info["n_steps"],
-                "path error": path_error(states, times),
-                "end error": distance(states[-1], semi_discrete(domain, u_0, times[-1])),
-                "n_steps, one output time": info_once["n_steps"],
-                "end error, one output time": distance(once[0], semi_discrete(domain, u_0, times[-1])),
+                "n_steps": run.info["n_steps"],
+                "path error": path_error(run.states, times),
+                "end error": distance(run.states[-1], semi_discrete(domain, u_0, times[-1])),
+                "n_steps, one output time": once.info["n_steps"],
+                "end error, one output time": distance(once.states[0], semi_discrete(domain, u_0, times[-1])),
             }
         )
     base = next(row["n_steps"] for row in rows if row["steps"] == "theta = 1/16")
@@ -164,13 +166,13 @@ def rough_start(n_cells: int, factors: tuple[int, ...], seed: int) -> dict[str, 
         # At all its own times: an output time between two steps would shorten a step, so that it is uniform no more.
         n = base * factor
         moments = times[-1] * np.arange(1, n + 1) / n
-        states, info = integrate(domain, u_0, moments, dt=times[-1] / n)
+        run = integrate(domain, u_0, moments, dt=times[-1] / n)
         rows.append(
             {
                 "steps": f"uniform, {factor} times as many as theta = 1/16",
-                "n_steps": info["n_steps"],
-                "path error": path_error(states, moments),
-                "end error": distance(states[-1], semi_discrete(domain, u_0, times[-1])),
+                "n_steps": run.info["n_steps"],
+                "path error": path_error(run.states, moments),
+                "end error": distance(run.states[-1], semi_discrete(domain, u_0, times[-1])),
             }
         )
     return {
@@ -218,7 +220,7 @@ def wrong_winner(n_cells: int, times_bound: float, n_steps: int, n_slow: int, se
     moments = dt * np.arange(n_steps + 1)
     paths = {
         "crank-nicolson": damp(domain, u_0, AMPLIFICATION["crank-nicolson"](m * dt), n_steps),
-        "pade02": integrate(domain, u_0, moments, integrator="pade02", dt=dt)[0],
+        "pade02": integrate(domain, u_0, moments, integrator="pade02", dt=dt).states,
     }
     z = np.geomspace(1e-4, 1e5, 200_001)
     monotone = {name: bool((np.diff(np.abs(R(z))) < 0).all()) for name, R in AMPLIFICATION.items()}
@@ -227,7 +229,7 @@ def wrong_winner(n_cells: int, times_bound: float, n_steps: int, n_slow: int, se
     for name, scheme in SCHEMES.items():
         if monotone[name]:
             continue
-        limit, ends = scheme.bound_on(domain), {}
+        limit, ends = scheme.bound_on(domain.discrete), {}
         for factor in (0.98, 1.02):
             u = damp(domain, both, scheme.amplification(m * factor * limit), n_slow)[-1]
             ends[f"at {factor} of it"] = f"mode {1 if share(domain, u, 1) > 0.99 else n_cells - 1} wins"

@@ -50,6 +50,8 @@ GUARDS = {  # those that are quick and see most come first
     "pde/stability": ["tests/pde/test_stability.py"],
     "pde/spectral": ["tests/pde/test_spectral.py", "tests/pde/test_flow.py"],
     "pde/finite_difference": ["tests/pde/test_finite_difference.py"],
+    "pde/schemes": ["tests/pde/test_finite_difference.py"],
+    "pde/stepping": ["tests/pde/test_finite_difference.py"],
     "pde/dataset": ["tests/pde/test_flow.py"],
     "pde/flow": ["tests/pde/test_flow.py", "tests/pde/test_spectral.py"],
 }
@@ -103,9 +105,6 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [
     ("pde/stability", "slope = np.poly", "np.abs(...)", "no amplitude changes its sign"),
     ("pde/stability", "slope = np.poly", "... / ... -> -...", EVEN),
     ("pde/stability", "slope = np.poly", "1", "a parabola through points of a line"),
-    ("pde/finite_difference", "quotients = ", "np.diff(...) / h -> -...", "their norm has no sign"),
-    ("pde/finite_difference", "_root_of_form(domain, v, s))", "... / ... -> -...", EVEN),
-    ("pde/finite_difference", "if self.implicit and domain.ndim > 1", "domain.ndim > 1", EITHER),
     ("pde/flow", "return math.fsum(", "math.pi / length -> -math.pi / length", EVEN),
     ("pde/flow", "1e-100 < largest < 1e100", "1e...", EITHER),
     ("pde/flow", "1e-100 < largest < 1e100", "t.min() >= 0", EITHER),

@@ -17,7 +17,7 @@ from diffmath.__main__ import app
 from diffmath.ddpm import samplers
 from diffmath.domains.box import DifferenceBox
 from diffmath.gaussian import Gaussian
-from diffmath.pde import Box, RenormalizedFlow, finite_difference, norms, stability
+from diffmath.pde import RenormalizedFlow, norms, schemes, stability, stepping
 from diffmath.schedule import VarianceSchedule
 from diffmath.verification import CHECKS, Check, Example, Result, backwards, runner, table, terminal_table, verify
 from tests import test_figures
@@ -144,12 +144,12 @@ def unnormalised(self, x, log_density=Gaussian.log_density):
     return log_density(self, x) - log_density(self, self.mean)
 
 
-def off(*args, integrate=finite_difference.integrate, **options):
-    states, info = integrate(*args, **options)
-    return (1 + 1e-9) * states, info
+def off(*args, integrate=stepping.integrate, **options):
+    run = integrate(*args, **options)
+    return run._replace(states=(1 + 1e-9) * run.states)
 
 
-first_order = finite_difference.SCHEMES | {"pade02": finite_difference.SCHEMES["backward-euler"]}
+first_order = schemes.SCHEMES | {"pade02": schemes.SCHEMES["backward-euler"]}
 
 
 def wrong_tables(self, beta, init=VarianceSchedule.__init__):
@@ -215,16 +215,21 @@ ERRORS = [
     (SCHEDULE, "posterior_variance", scaled(SCHEDULE.posterior_variance, math.nan), ["(13)", "(14)", "(15)"]),
     (FLOW, "evolve", scaled(FLOW.evolve, math.nan), ["(20)", "(21)", "(22)"]),
     (FLOW, "growth_rate", scaled(FLOW.growth_rate, 1 + 1e-6), ["(23)"]),
-    (finite_difference, "integrate", off, ["(22), differences"]),
+    (stepping, "integrate", off, ["(22), differences"]),
     (
         norms.QuadraticNorm,
         "multiplier",
         lambda *args, f=norms.QuadraticNorm.multiplier: (1 + 1e-9) * f(*args),
         ["(22)", "(22), differences"],
     ),
-    (Box, "laplacian", property(lambda self, f=Box.laplacian.func: (1 + 1e-9) * f(self)), ["(22), differences"]),
-    (Box, "laplacian", property(lambda self, f=Box.laplacian.func: 1.1 * f(self)), ["(22), order"]),
-    (finite_difference, "SCHEMES", first_order, ["(22), differences", "(22), order", "(23), differences"]),
+    (
+        DifferenceBox,
+        "stiffness",
+        property(lambda self, f=DifferenceBox.stiffness.func: (1 + 1e-9) * f(self)),
+        ["(22), differences"],
+    ),
+    (DifferenceBox, "stiffness", property(lambda self, f=DifferenceBox.stiffness.func: 1.1 * f(self)), ["(22), order"]),
+    (stepping, "SCHEMES", first_order, ["(22), differences", "(22), order", "(23), differences"]),
     (
         DifferenceBox,
         "eigenvalues",

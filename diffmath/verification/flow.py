@@ -17,11 +17,11 @@ from typing import Any
 import mpmath as mp
 import numpy as np
 
-from diffmath.pde import Box, RenormalizedFlow, finite_difference
+from diffmath.pde import Box, RenormalizedFlow, stepping
 from diffmath.verification._references import DIGITS, EPS, describe, relative_error, worst_error
 from diffmath.verification.checks import Example, check
 
-FLOW, DIFFERENCES = "diffmath.pde.flow.RenormalizedFlow", "diffmath.pde.finite_difference"
+FLOW, DIFFERENCES = "diffmath.pde.flow.RenormalizedFlow", "diffmath.pde"
 EXACT = [f"{FLOW}.solve", f"{FLOW}.evolve", f"{FLOW}.solve_modes"]
 
 
@@ -202,7 +202,7 @@ def discrete_eigenvalues(box: Box) -> Any:
 @check(
     "(22), differences",
     "five schemes: the discrete flow, and lambda",
-    code=[f"{FLOW}.solve", f"{DIFFERENCES}.integrate", "diffmath.pde.norms.QuadraticNorm.multiplier"],
+    code=[f"{FLOW}.solve", f"{DIFFERENCES}.stepping.integrate", "diffmath.pde.norms.QuadraticNorm.multiplier"],
     method="exact solution",
     tolerance=64 * EPS,
     share=0.1,
@@ -219,7 +219,7 @@ def _differences(rng: np.random.Generator) -> Example:
         dt = longest * float(10.0 ** rng.uniform(-2, 0))
         t, options = n_steps * dt, dict[str, Any](integrator=name, dt=dt)
         ds = flow.solve(u_0, t, method="finite-difference", **options)
-        state, _ = finite_difference.integrate(box, u_0, t, **options)
+        state = stepping.integrate(box, u_0, t, **options).states
         with mp.workdps(DIGITS):
             decay = [factor(a * mp.mpf(t) / n_steps) ** n_steps for a in exact]
             error = _errors_on_grid(u_0, exact, decay, [ds.u, state], [ds.multiplier.item()])
