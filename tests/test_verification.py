@@ -149,6 +149,10 @@ def off(*args, integrate=stepping.integrate, **options):
     return run._replace(states=(1 + 1e-9) * run.states)
 
 
+def stiffer(factor, f=DifferenceBox.stiffness.func):
+    return property(lambda self: factor * f(self))
+
+
 first_order = schemes.SCHEMES | {"pade02": schemes.SCHEMES["backward-euler"]}
 
 

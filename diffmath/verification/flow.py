@@ -21,7 +21,7 @@ from diffmath.pde import Box, RenormalizedFlow, stepping
 from diffmath.verification._references import DIGITS, EPS, describe, relative_error, worst_error
 from diffmath.verification.checks import Example, check
 
-FLOW, DIFFERENCES = "diffmath.pde.flow.RenormalizedFlow", "diffmath.pde"
+FLOW, STEPPING = "diffmath.pde.flow.RenormalizedFlow", "diffmath.pde.stepping"
 EXACT = [f"{FLOW}.solve", f"{FLOW}.evolve", f"{FLOW}.solve_modes"]
 
 
@@ -202,7 +202,7 @@ def discrete_eigenvalues(box: Box) -> Any:
 @check(
     "(22), differences",
     "five schemes: the discrete flow, and lambda",
-    code=[f"{FLOW}.solve", f"{DIFFERENCES}.stepping.integrate", "diffmath.pde.norms.QuadraticNorm.multiplier"],
+    code=[f"{FLOW}.solve", f"{STEPPING}.integrate", "diffmath.pde.norms.QuadraticNorm.multiplier"],
     method="exact solution",
     tolerance=64 * EPS,
     share=0.1,
