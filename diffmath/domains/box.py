@@ -414,6 +414,7 @@ class DifferenceBox(Box):
         """
         if self.boundary[0] == "periodic" or self.ndim > 1:
             return super().solve(shift, dt, u)
+        u = self._values(u, self.shape)
         lower, main, upper = self._diagonals
         solver = lapack.zgtsv if np.iscomplexobj(u) or isinstance(shift, complex) else lapack.dgtsv
         columns = u.reshape(-1, *self.shape).T

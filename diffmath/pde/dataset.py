@@ -130,7 +130,7 @@ def read_initial(domain: Eigenbasis, u_0: npt.ArrayLike | xr.DataArray, kind: Ki
         raise ValueError(f"{name} must be finite; {name}{list(where)} = {u[where]}")
     u = u.reshape(-1, *shape)
     _require_flow(domain, u, name, bool(batch))
-    dtype = np.float32 if values.dtype == np.float32 else np.float64
+    dtype = np.float32 if values.dtype.newbyteorder("=") == np.float32 else np.float64
     return u, Layout(dims, batch, names, coords, attrs, dtype, largest, start)
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from diffmath._arguments import as_rng
-from diffmath.domains.box import Box, Floats
+from diffmath._arguments import as_rng, require_number
+from diffmath.domains.box import Box
+from diffmath.domains.eigenbasis import Eigenbasis, Floats
 
 __all__ = ["INITIAL_CONDITIONS", "bump", "modes_from", "noise", "random_modes", "step"]
 
@@ -20,8 +21,8 @@ TERM = re.compile(rf"\s*(?P<sign>[+-]?)\s*(?:(?P<factor>{NUMBER})\s*\*?\s*)?w_?(
 def step(domain: Box, position: float = 0.4) -> Floats:
     """The cell averages of a step from -1 to 1 along the first axis.
 
-    The averages, not the values at the cell centres: they make the step lie where it should within its cell. Its
-    gradient energy grows in proportion to the resolution, as the step itself has none that is finite.
+    The averages start the step where it should be within its cell. Its gradient energy grows in proportion to the
+    resolution, as that of the step itself is infinite.
 
     Parameters
     ----------
@@ -29,40 +30,28 @@ def step(domain: Box, position: float = 0.4) -> Floats:
     position : float
         Where the step is, as a fraction of the first length, in (0, 1).
 
-    Returns
-    -------
-    numpy.ndarray, float64, the domain's shape
-
-    Raises
-    ------
-    ValueError
-        If the position is out of range.
+    Examples
+    --------
+    >>> step(Box(4), 0.375)
+    array([-1.,  0.,  1.,  1.])
     """
+    position = require_number("position", position)
     if not 0 < position < 1:
         raise ValueError(f"position must lie in (0, 1); it is {position}")
     n = domain.shape[0]
     before = np.clip(position * n - np.arange(n), 0, 1)  # the part of each cell that lies before the step
-    return _along_first(domain, 1 - 2 * before)
+    return np.broadcast_to((1 - 2 * before).reshape(-1, *[1] * (domain.ndim - 1)), domain.shape).copy()
 
 
 def bump(domain: Box, position: float = 0.3, width: float = 0.1) -> Floats:
-    r"""The smooth bump :math:`\exp(-|x - p|^2 / (2 w^2))`, at one fraction of every length; w in that unit too.
+    r"""The smooth bump :math:`\exp(-|x - p|^2 / (2 w^2))`, with p and w as fractions of every length.
 
-    Parameters
-    ----------
-    domain : Box
-    position, width : float
-        Fractions of the lengths; the width is positive.
-
-    Returns
-    -------
-    numpy.ndarray, float64, the domain's shape
-
-    Raises
-    ------
-    ValueError
-        If the width is not positive, or one of them is not finite.
+    Examples
+    --------
+    >>> bump(Box(4), 0.375, 0.1).round(3)
+    array([0.044, 1.   , 0.044, 0.   ])
     """
+    position, width = require_number("position", position), require_number("width", width)
     if not (0 < width < math.inf and math.isfinite(position)):
         raise ValueError(f"width must be positive and finite, the position finite; they are {width} and {position}")
     u = np.ones(domain.shape)
@@ -72,16 +61,16 @@ def bump(domain: Box, position: float = 0.3, width: float = 0.1) -> Floats:
     return u
 
 
-def noise(domain: Box, rng: np.random.Generator | int) -> Floats:
-    """Independent standard Gaussian numbers in the cells: float64 of the domain's shape."""
+def noise(domain: Eigenbasis, rng: np.random.Generator | int) -> Floats:
+    """Independent standard Gaussian numbers in the cells, from a generator or a seed."""
     return as_rng(rng).standard_normal(domain.shape)
 
 
-def random_modes(domain: Box, rng: np.random.Generator | int) -> Floats:
-    """Gaussian amplitudes of all modes, scaled so that their shares in the energy (21) are alike on average."""
-    c = as_rng(rng).standard_normal(domain.shape)
+def random_modes(domain: Eigenbasis, rng: np.random.Generator | int) -> Floats:
+    """Gaussian amplitudes of all modes but null ones, whose shares in the energy (21) are alike on average."""
+    c = as_rng(rng).standard_normal(domain.mode_shape)
+    c[domain.null_modes] = 0.0
     present = ~domain.null_modes
-    c[~present] = 0.0
     c[present] /= np.sqrt(domain.eigenvalues[present] * present.sum())
     return domain.to_values(c)
 
@@ -108,32 +97,23 @@ def modes_from(expression: str) -> dict[tuple[int, ...], float]:
     dict of tuple of int to float
         Mode numbers and amplitudes, for `RenormalizedFlow.solve_modes`.
 
-    Raises
-    ------
-    ValueError
-        If it is no such sum.
-
     Examples
     --------
     >>> modes_from("w5 + 1e-4 w2 - 3*w1")
     {(5,): 1.0, (2,): 0.0001, (1,): -3.0}
     """
     modes: dict[tuple[int, ...], float] = {}
-    place = 0
-    while place < len(expression.rstrip()):
-        term = TERM.match(expression, place)
-        if term is None or (place > 0 and not term["sign"]):
+    start = 0
+    while start < len(expression.rstrip()):
+        term = TERM.match(expression, start)
+        if term is None or (start > 0 and not term["sign"]):
             raise ValueError(
-                f'expected a sum of eigenfunctions such as "w5 + 1e-4 w2"; {expression!r} is not from {place} on'
+                f'expected a sum of eigenfunctions such as "w5 + 1e-4 w2"; {expression!r} is not from {start} on'
             )
         k = tuple(int(i) for i in term["k"].split(","))
         size = float(term["factor"] or 1)
         modes[k] = modes.get(k, 0.0) + math.copysign(size, -1 if term["sign"] == "-" else 1)
-        place = term.end()
+        start = term.end()
     if not modes or len({len(k) for k in modes}) > 1:
         raise ValueError(f"expected eigenfunctions of one dimension; got {expression!r}")
     return modes
-
-
-def _along_first(domain: Box, values: Floats) -> Floats:
-    return np.broadcast_to(values.reshape(-1, *[1] * (domain.ndim - 1)), domain.shape).copy()

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from diffmath._arguments import require_unmasked
 from diffmath.domains import Eigenbasis
 from diffmath.domains.eigenbasis import Floats, read_only
 
@@ -250,6 +251,7 @@ def as_norm(preserve: Preserve) -> Norm:
 
 def _flat(domain: Eigenbasis, c: Floats) -> Floats:
     """With one axis of modes."""
+    require_unmasked(c, "c")
     return c.reshape(*c.shape[: c.ndim - len(domain.mode_shape)], -1)
 
 
@@ -268,6 +270,7 @@ def _squares(domain: Eigenbasis, c: Floats, power: int) -> tuple[Floats, float]:
 
 def _gradient(domain: Eigenbasis, c: Floats) -> Floats:
     """The gradients, (n, ..., points) with one axis of points; the mean, which may be large, is left out."""
+    require_unmasked(c, "c")
     c = np.where(domain.null_modes, 0.0, c)
     gradient = domain.gradient(c)
     return gradient.reshape(len(gradient), *c.shape[: c.ndim - len(domain.mode_shape)], -1)

@@ -7,6 +7,8 @@ import xarray as xr
 from diffmath.domains import Box
 from diffmath.pde import RenormalizedFlow
 from diffmath.pde.dataset import read_initial
+from diffmath.pde.initial import step
+from diffmath.pde.norms import NORMS
 
 LAT, LON = 10.0 + np.arange(4) / 2, np.arange(6) / 3  # cell centres of a box that begins at (9.75, -1/6)
 
@@ -128,7 +130,12 @@ def test_masks_are_refused():
     for solve in (flow.solve, flow.evolve):
         with pytest.raises(ValueError, match="times must not have masked entries"):
             solve(u.data, masked([0.1, 0.2]))
-    for transform in (flow.domain.to_modes, flow.domain.to_values, flow.domain.gradient):
+    box = flow.domain
+    doors = [box.to_modes, box.to_values, box.gradient, lambda u: box.solve(1.0, 0.1, u)]
+    doors += [lambda u: box.discrete.solve(1.0, 0.1, u), lambda u: step(box, u[1])]
+    for norm in NORMS.values():
+        doors += [lambda u, norm=norm: norm.value(box, u), lambda u, norm=norm: norm.size(box, u)]
+    for door in doors:
         with pytest.raises(ValueError, match="masked"):
-            transform(u)
+            door(u)
     assert flow.solve(np.ma.masked_array(u.data, mask=False), [0.01]).sizes["time"] == 1
