@@ -1,0 +1,3 @@
+"""The tests. They load diffmath before torch, so that its threads sleep while they wait."""
+
+import diffmath  # noqa: F401

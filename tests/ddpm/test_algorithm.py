@@ -91,6 +91,18 @@ def test_losses_of_another_kind(loss, error, message):
         train(mlp(), SCHEDULE, toy.moons(50, rng=0), 1, loss=loss, **QUICK)
 
 
+def test_arguments_of_another_kind():
+    points = toy.moons(9, rng=0)
+    for name in ("loss", "callback"):
+        with pytest.raises(TypeError, match=f"{name} must be callable, as .*; it is a str"):
+            train(mlp(), SCHEDULE, points, 1, **QUICK | {name: "squared_error"})
+    with pytest.raises(TypeError, match="model must be a torch.nn.Module; it is a function"):
+        train(lambda x, t: x, SCHEDULE, points, 1, **QUICK)
+    for name in ("learning_rate", "decay", "average_decay", "checkpoint_minutes"):
+        with pytest.raises(TypeError, match=f"{name} must be a number; it is '1'"):
+            train(mlp(), SCHEDULE, points, 1, **QUICK | {name: "1"})
+
+
 def test_the_loss_is_a_setting(tmp_path):
     points = toy.moons(50, rng=0)
 

@@ -140,7 +140,7 @@ def train(
     --------
     >>> from diffmath import toy
     >>> from diffmath.ddpm import MLP
-    >>> result = train(MLP(), VarianceSchedule.linear(100), toy.moons(1000, rng=0), 200, log_every=100, progress=False)
+    >>> result = train(MLP(), VarianceSchedule.cosine(50), toy.moons(1000, rng=0), 200, log_every=100, progress=False)
     >>> result.losses[1][1] < result.losses[0][1] < 1
     True
     """
@@ -170,6 +170,8 @@ def train(
             raise ValueError(f"sheets of samples need images (N, 1 or 3, H, W); their shape is {tuple(images.shape)}")
     if directory is None and (resume or tensorboard or sample_minutes is not None):
         raise ValueError("resume, tensorboard and sample_minutes need a directory; none was given")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be callable, as callback(step, loss); it is a {type(callback).__name__}")
     if change_settings and not resume:
         raise ValueError("change_settings is for resuming a run; resume is False")
     path = None if directory is None else as_path(directory, "directory") / CHECKPOINT

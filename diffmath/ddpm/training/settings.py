@@ -42,6 +42,8 @@ def settings_of(
     **numbers: Any,
 ) -> dict[str, Any]:
     """The settings of a run, all of which JSON can hold; TypeError or ValueError if one is out of range."""
+    if not callable(loss):
+        raise TypeError(f"loss must be callable, as squared_error is; it is a {type(loss).__name__}")
     rate, betas = require_number("learning_rate", numbers["learning_rate"]), list(numbers["betas"])
     if not 0 < rate < float("inf"):
         raise ValueError(f"learning_rate must be positive; it is {rate}")
@@ -85,6 +87,8 @@ def learning_rate(settings: Mapping[str, Any], step: int) -> float:
 
 def as_images(data: Any, model: nn.Module) -> Tensor:
     """The training set in the dtype of the model's weights: finite, in [-1, 1] if it is of images, of its shape."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module; it is a {type(model).__name__}")
     if not any(weight.requires_grad for weight in model.parameters()):
         raise ValueError("the model must have a weight to train; it has none, or all of them are frozen")
     images: Tensor = as_tensor(data, "images").detach()
