@@ -1,5 +1,6 @@
 """``python -m diffmath verify``: nothing of the paper is missing from it, all holds, and all can fail."""
 
+import functools
 import inspect
 import json
 import math
@@ -14,7 +15,8 @@ from typer.testing import CliRunner
 
 from diffmath import ddpm, verification
 from diffmath.__main__ import app
-from diffmath.ddpm import samplers
+from diffmath.ddpm import samplers, sampling
+from diffmath.ddpm.training import algorithm, batches, run
 from diffmath.domains.box import DifferenceBox
 from diffmath.gaussian import Gaussian
 from diffmath.pde import RenormalizedFlow, norms, schemes, stability, stepping
@@ -253,40 +255,56 @@ def test_errors_are_found(monkeypatch, owner, name, replacement, labels):
 
 
 ALGORITHMS = [
-    ("train", "x_t = batches.add_noise(x_0, eps, t)", "x_t = batches.add_noise(x_0, -eps, t)"),
-    ("train", "(prediction.to(eps.dtype) - eps).square()", "(prediction.to(eps.dtype) - eps).abs()"),
+    (algorithm, "squared_error", "process.add_noise(x_0, eps, t)", "process.add_noise(x_0, -eps, t)"),
+    (algorithm, "squared_error", "(eps - model(x_t, t)).square()", "(eps - model(x_t, t)).abs()"),
     (
-        "train",
+        batches,
+        "Batches",
         "return x_0, eps[self.own], t[",
         "return x_0, eps[self.own], torch.where(torch.rand(t.shape) < 0.003, 1, t)[",
     ),
-    ("train", "c[t - 1].reshape", "c[(t - 2).clamp(min=0)].reshape"),
-    ("ancestral", "if s > 0:\n            x.add_(", "if s > 0:\n            x.add_((1 + 1e-9) * "),
-    ("ancestral", "if s > 0:\n            x.add_(", "if s > 0:\n            x.add_(1e-5 * torch.randn_like(x)).add_("),
+    (batches, "OnDevice", "spread(c[t - 1],", "spread(c[(t - 2).clamp(min=0)],"),
     (
+        samplers,
+        "ancestral",
+        "if s > 0:\n            _update(x, 1.0, (c,",
+        "if s > 0:\n            _update(x, 1.0, (c * (1 + 1e-9),",
+    ),
+    (
+        samplers,
+        "ancestral",
+        "if s > 0:\n            _update(x, 1.0, (c, walk.noise()))",
+        "if s > 0:\n            _update(x, 1.0, (c, walk.noise()), (1e-5, torch.randn_like(x)))",
+    ),
+    (
+        samplers,
         "ancestral",
         "_coefficients(t, s)\n        walk.predict(x, t,",
         "_coefficients(t, s)\n        walk.predict(x, max(t - 1, 1),",
     ),
-    ("sample", ".fill_(t)", ".fill_(max(t - 1, 1))"),
-    ("sample", "x, dtype = x_T.to(", "x, dtype = (1 + 1e-9) * x_T.to("),
-    ("sample", "return torch.randn(", "generator.manual_seed(0)\n        return torch.randn("),
+    (sampling, "sample", ".fill_(t)", ".fill_(max(t - 1, 1))"),
+    (sampling, "sample", "x, dtype = x_T.to(", "x, dtype = (1 + 1e-9) * x_T.to("),
+    (sampling, "sample", "return torch.randn(", "generator.manual_seed(0)\n        return torch.randn("),
 ]
 
 
-@pytest.mark.parametrize(("name", "old", "new"), ALGORITHMS)
-def test_errors_in_the_algorithms_are_found(monkeypatch, name, old, new):
+@pytest.mark.parametrize(("module", "name", "old", "new"), ALGORITHMS)
+def test_errors_in_the_algorithms_are_found(monkeypatch, module, name, old, new):
     """One place of the source changed: another noise, time, loss or start."""
-    module = samplers if name == "ancestral" else inspect.getmodule(getattr(ddpm, name))
     source = inspect.getsource(module)
     assert source.count(old) == 1
     namespace = {"__name__": module.__name__}
     exec(source.replace(old, new), namespace)
-    if name == "ancestral":
-        monkeypatch.setitem(samplers.SAMPLERS, name, samplers.Sampler(name, namespace[name]))
+    changed = namespace[name]
+    if module is samplers:
+        monkeypatch.setitem(samplers.SAMPLERS, name, samplers.Sampler(name, changed))
+    elif module is sampling:
+        monkeypatch.setattr(ddpm, name, changed)
+    elif module is batches:
+        monkeypatch.setattr(run, name, changed)
     else:
-        monkeypatch.setattr(ddpm, name, namespace[name])
-    label = "Algorithm 1" if name == "train" else "Algorithm 2"
+        monkeypatch.setattr(ddpm, "train", functools.partial(ddpm.train, loss=changed))
+    label = "Algorithm 1" if module in (algorithm, batches) else "Algorithm 2"
     (result,) = verify(10, checks=[check for check in CHECKS if check.label == label])
     assert not result.passed
     assert "Error: " not in result.where
