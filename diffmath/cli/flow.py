@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -11,6 +12,8 @@ import typer
 from diffmath.cli._options import FILMS, PICTURES, require_output
 
 __all__ = ["flow"]
+
+INTERRUPTED = 130  # the exit status of a program that SIGINT ended, to a shell
 
 
 class Method(StrEnum):
@@ -59,9 +62,14 @@ def flow(
     method: Annotated[
         Optional[Method], typer.Option(help="Exact in the eigenfunctions (unless given), or finite differences.")
     ] = None,
-    integrator: Annotated[Optional[str], typer.Option(help="Of the finite differences, such as pade02.")] = None,
+    integrator: Annotated[
+        Optional[str], typer.Option(help="Of the finite differences, such as pade02; exact in time unless given.")
+    ] = None,
     dt: Annotated[Optional[float], typer.Option(help="Their time step.")] = None,
     theta: Annotated[Optional[float], typer.Option(help="Their time step times lambda(t); 1/16 unless given.")] = None,
+    steady_tolerance: Annotated[
+        Optional[float], typer.Option(help="Stop their steps where the relative change per unit of time is below this.")
+    ] = None,
     boundary: Annotated[
         Optional[list[str]],
         typer.Option(help="no-flux (unless given), periodic or fixed, for each axis in order, or one for all."),
@@ -86,8 +94,12 @@ def flow(
     plot: Annotated[Optional[Path], typer.Option(help="A picture to draw too: .png or .pdf.")] = None,
     animate: Annotated[Optional[Path], typer.Option(help="A film to make too: .gif or .mp4.")] = None,
 ) -> None:
-    """Solve the renormalised heat flow (22) in one or more dimensions."""
+    """Solve the renormalised heat flow (22) in one or more dimensions.
+
+    Ctrl-C ends the steps of finite differences early, and writes the states that are finished.
+    """
     from diffmath._files import replacing
+    from diffmath.pde import Interrupted
     from diffmath.pde.problem import read_problem
 
     moments = [*(time or []), *_equidistant(times)]
@@ -113,9 +125,17 @@ def flow(
     require_output(out, "--out")
     picture = require_output(plot, "--plot", PICTURES, dimension=dimension)
     require_output(animate, "--animate", tuple(FILMS), dimension=dimension)
-    chosen = {"integrator": integrator, "dt": dt, "theta": theta}
+    chosen = {"integrator": integrator, "dt": dt, "theta": theta, "steady_tolerance": steady_tolerance}
     options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-    dataset = problem.solve(moments, method and method.value, **options)
+    if (method or problem.method) == Method.finite_difference:
+        options["progress"] = sys.stderr.isatty()
+    interrupted = False
+    try:
+        dataset = problem.solve(moments, method and method.value, **options)
+    except Interrupted as interruption:
+        interrupted, dataset = True, interruption.dataset
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
     dataset.attrs["initial_condition"] = initial
     with replacing(out) as temporary:
         dataset.to_netcdf(temporary)
@@ -131,6 +151,8 @@ def flow(
 
         plots.animate(dataset, animate)
         typer.echo(f"a film in {animate}")
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
 
 
 def _equidistant(times: str | None) -> list[float]:

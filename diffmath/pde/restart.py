@@ -18,6 +18,7 @@ import xarray as xr
 
 from diffmath.domains.box import Box
 from diffmath.pde.dataset import read_initial
+from diffmath.pde.stepping import Interrupted
 
 if TYPE_CHECKING:
     from diffmath.pde.flow import RenormalizedFlow
@@ -68,29 +69,34 @@ class Problem:
         times, method, **options
             As for `RenormalizedFlow.solve`; the problem's own unless given.
         """
-        kept = self._kept(method or self.method, options)
-        if self.modes is not None and (method or self.method) == "spectral" and not options:
-            solution = self.flow.solve_modes(self.modes, times, mean=self.mean)
-        else:
-            values = self._from_modes() if self.values is None else self.values
-            solution = self.flow.solve(values, times, method or self.method, mean=self.mean, **kept, **options)
-        if self.previous is not None:
-            for name in solution.variables:
-                if name in self.previous.variables and name != "time":
-                    solution[name].attrs = dict(self.previous[name].attrs)
-            solution.time.attrs["units"] = self.previous.time.attrs.get("units", "length^2")
-            solution = solution.assign_coords(
-                {name: x.variable for name, x in self.previous.u.coords.items() if "time" not in {name, *x.dims}}
-            )
-        return solution
+        method = method or self.method
+        if self.modes is not None and method == "spectral" and not options:
+            return self._labelled(self.flow.solve_modes(self.modes, times, mean=self.mean))
+        values = self._from_modes() if self.values is None else self.values
+        options = self._kept(method, options) | options
+        try:
+            return self._labelled(self.flow.solve(values, times, method, mean=self.mean, **options))
+        except Interrupted as interrupted:
+            interrupted.dataset = self._labelled(interrupted.dataset)
+            raise
+
+    def _labelled(self, solution: xr.Dataset) -> xr.Dataset:
+        """A solution with the attributes and coordinates of the one from which it goes on."""
+        if self.previous is None:
+            return solution
+        for name in solution.variables:
+            if name in self.previous.variables and name != "time":
+                solution[name].attrs = dict(self.previous[name].attrs)
+        solution.time.attrs["units"] = self.previous.time.attrs.get("units", "length^2")
+        kept = {name: x for name, x in self.previous.u.coords.items() if "time" not in {name, *x.dims}}
+        return solution.assign_coords({name: x.variable for name, x in kept.items()})
 
     def _kept(self, method: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """The problem's own options that still hold beside others."""
-        if method != self.method or options.get("integrator", self.options.get("integrator")) != self.options.get(
-            "integrator"
-        ):
+        integrator = self.options.get("integrator")
+        if method != self.method or options.get("integrator", integrator) != integrator:
             return {}
-        dropped = {*options, *({"dt", "theta"} if {"dt", "theta"} & set(options) else set())}
+        dropped = {*options, "dt", "theta"} if {"dt", "theta"} & set(options) else set(options)
         return {name: value for name, value in self.options.items() if name not in dropped}
 
     def _from_modes(self) -> npt.ArrayLike | xr.DataArray:

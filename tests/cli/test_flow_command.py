@@ -1,5 +1,6 @@
 """The flow from the shell: initial conditions by name, expression and file, going on, outputs, refusals."""
 
+import signal
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from diffmath.__main__ import app
-from diffmath.pde import Box, RenormalizedFlow
+from diffmath.pde import Box, RenormalizedFlow, stepping
 from diffmath.pde.initial import INITIAL_CONDITIONS, step
 from diffmath.pde.norms import NORMS
 from diffmath.pde.problem import read_problem
@@ -226,6 +227,26 @@ def test_films_paths_and_suffixes(tmp_path, monkeypatch):
     with Image.open(tmp_path / "flow.PNG") as picture:
         assert picture.format == "PNG"
     assert read_problem("~/flow.nc").previous is not None
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path, monkeypatch):
+    """The states at the times that were reached, and the last one, from which the run goes on; exit status 130."""
+    out, checked = tmp_path / "flow.nc", stepping._Record._is_steady
+
+    def interrupting(record, t, *arguments):
+        if t > 2e-5:
+            signal.raise_signal(signal.SIGINT)
+        return checked(record, t, *arguments)
+
+    steps = ("--method", "finite-difference", "--integrator", "pade02", "--dt", 1e-6)
+    with monkeypatch.context() as patch:
+        patch.setattr(stepping._Record, "_is_steady", interrupting)
+        result = run("noise", "-n", 16, *steps, "-t", 0, "-t", 1e-5, "-t", 1e3, "--out", out)
+    assert result.exit_code == 130
+    with xr.open_dataset(out) as ds:
+        start = ds.time.values[-1]
+        np.testing.assert_allclose(ds.time, [0, 1e-5, 2e-5], rtol=1e-9)
+    assert done(out, "-t", 1e-6, "--out", tmp_path / "next.nc").attrs["start_time"] == start
 
 
 def test_errors_of_the_solver_are_one_line(tmp_path):
