@@ -53,6 +53,7 @@ GUARDS = {  # those that are quick and see most come first
     "pde/schemes": ["tests/pde/test_finite_difference.py"],
     "pde/stepping": ["tests/pde/test_finite_difference.py"],
     "pde/dataset": ["tests/pde/test_flow.py"],
+    "pde/norms": ["tests/pde/test_norms.py", "tests/pde/test_flow.py"],
     "pde/flow": ["tests/pde/test_flow.py", "tests/pde/test_spectral.py"],
 }
 LONG = "not energy_is_kept"  # 100,000 steps: the shorter test of every functional sees the same

@@ -70,7 +70,8 @@ class Norm(ABC):
 
     def shares(self, domain: Eigenbasis, c: Floats) -> Floats:
         """The share of each mode in the preserved quantity if that is a sum over modes, else in the energy (21)."""
-        squares = _squares(domain, c, 1 if self.power is None else self.power)[0]
+        squares, weight, _ = _squares(domain, c, 1 if self.power is None else self.power)
+        squares *= weight
         squares /= squares.sum(axis=-1, keepdims=True)
         return squares.reshape(c.shape)
 
@@ -119,8 +120,8 @@ class QuadraticNorm(Norm):
 
     def size(self, domain: Eigenbasis, c: Floats) -> Floats:
         """N(u) for functions with coefficients c."""
-        squares, unit = _squares(domain, c, self.power or 0)
-        size: Floats = np.sqrt(squares.sum(axis=-1)) * unit
+        squares, weight, unit = _squares(domain, c, self.power or 0)
+        size: Floats = np.sqrt(squares @ weight) * unit
         return size
 
     def multiplier(self, domain: Eigenbasis, c: Floats) -> Floats:
@@ -255,8 +256,8 @@ def _flat(domain: Eigenbasis, c: Floats) -> Floats:
     return c.reshape(*c.shape[: c.ndim - len(domain.mode_shape)], -1)
 
 
-def _squares(domain: Eigenbasis, c: Floats, power: int) -> tuple[Floats, float]:
-    """The terms (mu / mu_1)^s c^2, with one axis of modes, and mu_1^(s / 2): in this unit nothing overflows."""
+def _squares(domain: Eigenbasis, c: Floats, power: int) -> tuple[Floats, Floats, float]:
+    """The squares c^2, with one axis of modes, (mu / mu_1)^s, and mu_1^(s / 2): in this unit nothing overflows."""
     lowest = float(domain.eigenvalues[domain.lowest_mode])
     weight = (domain.eigenvalues.ravel() / lowest) ** power
     c = _flat(domain, c)
@@ -264,8 +265,7 @@ def _squares(domain: Eigenbasis, c: Floats, power: int) -> tuple[Floats, float]:
         squares = c * c
         if power:
             squares[..., domain.null_modes.ravel()] = 0.0  # also where a mean has grown beyond float64
-        squares *= weight
-    return squares, lowest ** (power / 2)
+    return squares, weight, lowest ** (power / 2)
 
 
 def _gradient(domain: Eigenbasis, c: Floats) -> Floats:

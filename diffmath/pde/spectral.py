@@ -24,6 +24,7 @@ from diffmath.domains.eigenbasis import Floats
 __all__ = ["heat_modes"]
 
 HORIZON = 1e18  # in units of 1 / mu_1: by then, modes whose eigenvalues differ in float64 have parted, as at infinity
+UNDERFLOW = 745.0  # exp(-745) is the last that is not zero
 NEAR = 2.0**-20  # of a mode: a spectrum with that much of it may be evaluated relative to it
 
 
@@ -56,19 +57,19 @@ def heat_modes(domain: Eigenbasis, c: Floats, times: Floats, counted: npt.NDArra
     sizes[:, uncounted] = 0.0
     largest = sizes.max(axis=0)
     horizon = HORIZON / float(domain.eigenvalues[domain.lowest_mode])
-    v = np.empty((len(c), len(times), spectra.shape[1]))
+    v = np.zeros((len(c), len(times), spectra.shape[1]))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         for i, t in enumerate(np.clip(times, -horizon, horizon).tolist()):
             members: Any = slice(None)  # relative to one mode, which all of them have
             envelope = largest
             while True:
-                k, exponent = _largest_mode(domain, envelope, uncounted, t)
-                # The root, twice: of ratios of 400 decades, neither over- nor underflows.
-                root = np.exp(exponent / -2) / math.sqrt(envelope[k])
+                k, exponents, present = _largest_mode(domain, envelope, uncounted, t)
+                # The root, twice: of ratios of 400 decades, it neither over- nor underflows.
+                root = np.exp(exponents[present] / -2) / math.sqrt(envelope[k])
                 near = sizes[members, k] >= NEAR * envelope[k]
                 these = members if near.all() else np.arange(len(c))[members][near]
-                state = spectra[these] * root
-                v[these, i] = np.multiply(state, root, out=state)
+                state = spectra[these, present] * root
+                v[these, i, present] = np.multiply(state, root, out=state)
                 if near.all():
                     break
                 members = np.arange(len(c))[members][~near]
@@ -77,8 +78,10 @@ def heat_modes(domain: Eigenbasis, c: Floats, times: Floats, counted: npt.NDArra
     return v.reshape(len(c), len(times), *domain.mode_shape)
 
 
-def _largest_mode(domain: Eigenbasis, sizes: Floats, uncounted: npt.NDArray[np.bool_], t: float) -> tuple[int, Floats]:
-    """The mode k that is largest at time t, and the exponents (mu_j - mu_k) t; 0 for modes that are absent."""
+def _largest_mode(
+    domain: Eigenbasis, sizes: Floats, uncounted: npt.NDArray[np.bool_], t: float
+) -> tuple[int, Floats, slice]:
+    """The mode k that is largest at time t, the exponents (mu_j - mu_k) t, and a range beyond which modes underflow."""
     absent = sizes == 0
     logarithms = np.log(sizes, where=~absent, out=np.full(sizes.shape, -np.inf))
     k = int(sizes.argmax())
@@ -89,5 +92,6 @@ def _largest_mode(domain: Eigenbasis, sizes: Floats, uncounted: npt.NDArray[np.b
         ahead = np.where(absent, -np.inf, logarithms - exponents)
         j = int(ahead.argmax())
         if not ahead[j] > ahead[k] + 1e-9:
-            return k, exponents
+            present = np.flatnonzero((ahead > ahead[k] - UNDERFLOW) | uncounted)
+            return k, exponents, slice(int(present[0]), int(present[-1]) + 1)
         k = j

@@ -5,6 +5,7 @@ import math
 import mpmath as mp
 import numpy as np
 import pytest
+import scipy.linalg
 import xarray as xr
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -609,3 +610,52 @@ def test_evolve_of_a_weak_lowest_mode(k):
     flow = RenormalizedFlow(box)
     for got, want in zip(flow.evolve(u_0, times), flow.solve(u_0, times).u.values, strict=True):
         laws.close(got, want, ulps=12, scale=abs(want).max())
+
+
+@pytest.mark.parametrize("boundary", [("periodic", "no-flux"), ("fixed", "no-flux"), ("fixed", "periodic")])
+@pytest.mark.parametrize("preserve", ["gradient", "value", "total_variation"])
+def test_other_boundaries(boundary, preserve):
+    """The heat flow by exponentials of the eigenvalues, rescaled; with fixed ends constants are no steady states."""
+    box = Box((6, 5), (1.0, 2.0), boundary, (-1.0, 3.0))
+    flow = RenormalizedFlow(box, preserve)
+    u_0 = np.random.default_rng(0).standard_normal(box.shape)
+    t = 0.02
+    for mean in ("project", "keep"):
+        ds = flow.solve(u_0, [0.0, t, math.inf] if mean == "project" else [0.0, t], mean=mean)
+        np.testing.assert_allclose(ds.preserved, ds.preserved[0], rtol=1e-12)
+        start = box.apply(lambda mu, mean=mean: np.where((mu == 0) & (mean == "project"), 0.0, 1.0), u_0)
+        v = box.apply(lambda mu: np.exp(-mu * t), start)
+        scale = float(flow.norm.value(box, start) / flow.norm.value(box, v))
+        np.testing.assert_allclose(ds.u[1], scale * v, rtol=0, atol=1e-12)
+        if mean == "project":
+            np.testing.assert_allclose(ds.multiplier[-1], box.eigenvalues[box.lowest_mode], rtol=1e-12)
+    if "fixed" in boundary:
+        flow.solve(np.ones(box.shape), 0.1)
+        assert not box.null_modes.any()
+        assert flow.steady_state((1, 0)).shape == box.shape
+    else:
+        with pytest.raises(ValueError, match="must not be constant"):
+            flow.solve(np.ones(box.shape), 0.1)
+
+
+def test_the_difference_laplacian_exactly():
+    """On ``box.discrete`` the flow is that of the semi-discrete equation: a matrix exponential, rescaled."""
+    box = Box((8, 4), (1.0, 0.7))
+    flow = RenormalizedFlow(box.discrete)
+    u_0 = np.random.default_rng(0).standard_normal(box.shape)
+    t = 0.003
+    v = scipy.linalg.expm(-t * box.discrete.stiffness.toarray() / box.cell_volume) @ u_0.ravel()
+    v -= v.mean()
+    K = box.discrete.stiffness
+    expected = v * math.sqrt((u_0.ravel() @ K @ u_0.ravel()) / (v @ K @ v))
+    np.testing.assert_allclose(flow.evolve(u_0, t).ravel(), expected, rtol=0, atol=1e-12)
+    ds = flow.solve(u_0, [0.0, t])
+    np.testing.assert_allclose(ds.energy, u_0.ravel() @ K @ u_0.ravel(), rtol=1e-12)
+    np.testing.assert_allclose(ds.multiplier[1], (K @ v) @ (K @ v) / box.cell_volume / (v @ K @ v), rtol=1e-12)
+
+
+def test_degenerate_modes_stay_level_at_infinity():
+    """Modes (1, 0) and (0, 3) on sides 1 and 3 have one eigenvalue, which rounding splits."""
+    flow = RenormalizedFlow(Box((4, 8), (1.0, 3.0)))
+    ds = flow.solve_modes({(1, 0): 1.0, (0, 3): 0.5, (2, 2): 7.0}, [1e4, math.inf])
+    np.testing.assert_allclose(ds.amplitude[:, 0, 3] / ds.amplitude[:, 1, 0], 0.5, rtol=1e-14)
