@@ -272,7 +272,8 @@ def _opened(
         )
 
     def begin() -> Log:
-        for name in (CHECKPOINT, WEIGHTS, Log.NAME, Log.SHEETS):
+        sheets = (left.name[1:].rpartition(".")[0] for left in path.parent.glob(f".{Log.SHEETS}"))
+        for name in (CHECKPOINT, WEIGHTS, Log.NAME, *sheets):
             sweep(path.with_name(name))
         return Log(path.parent, state.levels.names, state.step, state.losses, tensorboard, go_on=resume)
 
