@@ -245,7 +245,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path, monkeypatch):
     assert result.exit_code == 130
     with xr.open_dataset(out) as ds:
         start = ds.time.values[-1]
-        np.testing.assert_allclose(ds.time, [0, 1e-5, 2e-5], rtol=1e-9)
+        np.testing.assert_allclose(ds.time, [0, 1e-5, 2e-5], rtol=1e-6)  # equal steps to 1e3, a little below dt
     assert done(out, "-t", 1e-6, "--out", tmp_path / "next.nc").attrs["start_time"] == start
 
 
