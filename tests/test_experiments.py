@@ -12,7 +12,7 @@ import pytest
 from diffmath.ddpm.samplers import SAMPLERS
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = sorted((ROOT / "experiments").glob("*.py"))
+SCRIPTS = sorted(path for path in (ROOT / "experiments").glob("*.py") if not path.stem.startswith("_"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
