@@ -13,20 +13,21 @@ put in, repels. Measurement: integrate the perturbed state with each solver, and
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
 
+from diffmath._arguments import require_count, require_number
 from diffmath.domains.box import Floats, Mode, axis_names
 from diffmath.pde.norms import Norm, Preserve
 from diffmath.pde.schemes import SCHEMES
+from diffmath.pde.stepping import INTEGRATORS, integrate
 
 __all__ = ["SOLVERS", "check_stability", "jacobian"]
 
-SOLVERS = ("spectral", *SCHEMES, "solve_ivp")
+SOLVERS = ("spectral", *INTEGRATORS)
 MOST_CELLS = 2048
 STEP = {1: 1e-3, 2: 0.04, 4: 0.3}  # dt (m_j + m_k) at which a scheme of that order is wrong by about 5e-4
 N_TIMES = 9
@@ -46,9 +47,6 @@ class Flow(Protocol):
 
     def steady_state(self, k: Mode, C: float = 1.0) -> Floats:
         """The steady state along a mode."""
-
-    def solve(self, u_0: Any, times: Any, *args: Any, **options: Any) -> xr.Dataset:
-        """The solution from grid values."""
 
     def solve_modes(self, c: Any, times: Any, *, mean: Any = "project") -> xr.Dataset:
         """The solution from amplitudes."""
@@ -112,10 +110,11 @@ def check_stability(
         The number of perturbing modes j, those of the lowest eigenvalues, the mean first; those up to twice k (in one
         dimension; in several, the 16 lowest) unless given.
     solvers : sequence of str
-        Among "spectral" and the integrators of `diffmath.pde.finite_difference`; all unless given.
+        Among "spectral" and the integrators of `diffmath.pde.stepping`; all unless given.
     perturbation : float
         The amplitude of the perturbation relative to the steady state's, in [1e-10, 1e-3]: below, it is lost in the
-        rounding of the state.
+        rounding of the state. The rates are those of the difference of two runs, with this amplitude and with its
+        negative.
 
     Returns
     -------
@@ -138,8 +137,10 @@ def check_stability(
     domain = flow.domain
     numbers = domain.mode(k)
     flow.growth_rate(k, k)  # refuses the constant mode
-    if not 1e-10 <= perturbation <= 1e-3:
+    if not 1e-10 <= (perturbation := require_number("perturbation", perturbation)) <= 1e-3:
         raise ValueError(f"perturbation must lie in [1e-10, 1e-3]; it is {perturbation}")
+    if isinstance(solvers, str):
+        raise TypeError(f"solvers must be a sequence of names; it is {solvers!r}")
     if unknown := [s for s in solvers if s not in SOLVERS]:
         raise ValueError(f"solvers must be among {', '.join(SOLVERS)}; {unknown[0]!r} is not")
     n_cells = math.prod(domain.shape)
@@ -147,9 +148,7 @@ def check_stability(
         raise ValueError("solvers must name at least one")
     if n_modes is None:
         n_modes = 2 * numbers[0] + 1 if domain.ndim == 1 else 16
-    n_modes = min(operator.index(n_modes), n_cells)
-    if n_modes < 1:
-        raise ValueError(f"n_modes must be at least 1; it is {n_modes}")
+    n_modes = min(require_count("n_modes", n_modes), n_cells)
 
     order = np.argsort(domain.eigenvalues, axis=None, kind="stable")[:n_modes]
     modes = [tuple(int(i) for i in np.unravel_index(flat, domain.shape)) for flat in order]
@@ -220,19 +219,25 @@ def _measure(flow: Flow, k: tuple[int, ...], j: tuple[int, ...], solver: str, si
     mu = _operators(flow)["spectral" if solver == "spectral" else "discrete"]
     # As long as the perturbation takes to change e-fold, but not so long that rounding in lower modes grows.
     times = np.linspace(0, min(1 / max(abs(mu[k] - mu[j]), 1e-3 * mu[k]), 10 / mu[k]), N_TIMES)
-    c = np.zeros(domain.shape)
-    c[k], c[j] = 1.0, size
+    c = np.zeros((2, *domain.mode_shape))
+    for sign, of_one in zip((1, -1), c, strict=True):
+        of_one[k], of_one[j] = 1.0, sign * size
     if solver == "spectral":
         b = flow.solve_modes(c, times, mean="keep").amplitude.values
     else:
-        options: dict[str, Any] = {"integrator": solver}
+        u = domain.to_values(c)
+        frequency = float(mu[j] + mu[k])
+        options: dict[str, Any] = {}
         if solver == "solve_ivp":
-            options |= {"rtol": 1e-10, "atol": 1e-6 * size}
-        else:
+            options = {"rtol": min(max(1e-4 * size, 1e-13), 1e-10), "atol": 1e-6 * size, "dt": STEP[2] / frequency}
+        elif solver in SCHEMES:
             scheme = SCHEMES[solver]
-            options["dt"] = min(STEP[scheme.order] / (mu[j] + mu[k]), 0.5 * scheme.bound_on(domain.discrete))
-        u = flow.solve(domain.to_grid(c), times, "finite-difference", mean="keep", **options).u.values
-        b = domain.to_modes(u)
-    # The ratio to mode k, whose amplitude the constraint changes by the square of the perturbation.
-    slope = np.polynomial.Polynomial.fit(times, np.log(np.abs(b[:, *j] / b[:, *k])), 1).convert().coef[1]
+            options["dt"] = min(STEP[scheme.order] / frequency, 0.5 * scheme.bound_on(domain.discrete, u))
+        run = integrate(domain, u, times, preserve=flow.norm, integrator=solver, mean="keep", **options)
+        b = domain.to_modes(run.states)
+    # Half the difference of two runs, with perturbations of either sign: what does not come of them cancels. It is
+    # relative to mode k, whose amplitude the constraint changes by the square of the perturbation.
+    of_j, of_k = (np.moveaxis(b, (0, 1), (-2, -1))[index] for index in (j, k))
+    growth = (of_j[0] - of_j[1]) / (of_k[0] + of_k[1])
+    slope = np.polynomial.Polynomial.fit(times, np.log(np.abs(growth)), 1).convert().coef[1]
     return float(slope)

@@ -133,7 +133,7 @@ class _Problem:
         amplitudes = np.zeros((len(self.null_modes), self.domain.eigenvalues.size))
         amplitudes[range(len(amplitudes)), self.null_modes] = 1.0
         functions = self.domain.to_values(amplitudes.reshape(-1, *self.domain.mode_shape))
-        return functions.reshape(len(amplitudes), -1)
+        return functions.reshape(len(amplitudes), math.prod(self.domain.shape))
 
     def state(self, u: Floats, null: Floats) -> _State:
         """The state of grid functions u, without the rounding along null modes, and amplitudes of the null modes."""
@@ -200,6 +200,7 @@ def integrate(
         with the energy of the current u for C: they are one while (21) holds, but with the number C, (21) would repel.
     dt : float, optional
         The step of a scheme; each interval between two of the times is divided into equal steps of this length or less.
+        Of "solve_ivp", the longest step.
     theta : float, optional
         The alternative, with 1/16 the default: steps of :math:`\theta / \lambda(t)`, short where a solution is rough;
         of several solutions the roughest counts. It is the multiplier of (21), whatever is preserved, as the heat flow
@@ -316,7 +317,7 @@ OPTIONS = ("integrator", "dt", "theta", "rtol", "atol", "steady_tolerance", "cal
 
 _POSITIVE = math.ulp(0.0), math.inf, "positive and finite"
 _OPTIONS: dict[str, tuple[float, float, str, tuple[str, ...]]] = {
-    "dt": (*_POSITIVE, tuple(SCHEMES)),
+    "dt": (*_POSITIVE, (*SCHEMES, "solve_ivp")),
     "theta": (*_POSITIVE, tuple(SCHEMES)),
     "steady_tolerance": (0.0, math.inf, "finite and not negative", (*SCHEMES, "solve_ivp")),
     "rtol": (1e-13, 1.0, "at least 1e-13 and below 1", ("solve_ivp",)),
@@ -376,12 +377,10 @@ class _Record:
             if not len(times) or self.now > times[-1]:
                 times, states = np.append(times, self.now), [*states, self.state]
             places = np.arange(len(times))
-        n = len(problem.start.u)
-        parts = np.array([s.u for s in states]).reshape(-1, n, *problem.domain.shape)[places].swapaxes(0, 1)
-        null = (
-            np.array([problem.null(s) for s in states]).reshape(-1, n, len(problem.null_modes))[places].swapaxes(0, 1)
-        )
-        parts, null = self.unscaled(parts), self.unscaled(null)
+        n, n_null = len(problem.start.u), len(problem.null_modes)
+        u = np.array([s.u for s in states]).reshape(len(states), n, *problem.domain.shape)
+        amplitudes = np.array([problem.null(s) for s in states]).reshape(len(states), n, n_null)
+        parts, null = (self.unscaled(array[places].swapaxes(0, 1)) for array in (u, amplitudes))
         return Run(times, parts, null, problem.values(parts, null), problem.info)
 
     def _is_steady(self, t: float, state: _State, tolerance: float | None) -> bool:
@@ -499,7 +498,16 @@ def _bdf(problem: _Problem, name: str, options: dict[str, float]) -> Iterator[tu
     # The tolerances are of the root mean square over all unknowns; this way, they hold for each of the solutions.
     share = math.sqrt(n_batch)
     y_0 = np.append(start.u.ravel(), np.zeros(n_batch))
-    solver = BDF(right_side, 0.0, y_0, moments[-1], rtol=max(rtol / share, 1e-13), atol=atol / share, jac=jacobian)
+    solver = BDF(
+        right_side,
+        0.0,
+        y_0,
+        moments[-1],
+        max_step=options.get("dt", math.inf),
+        rtol=max(rtol / share, 1e-13),
+        atol=atol / share,
+        jac=jacobian,
+    )
     while solver.status == "running":
         message = solver.step()
         problem.info["n_evaluations"] = solver.nfev

@@ -134,6 +134,38 @@ def test_nearly_a_square(excess, verdict):
     assert ds.verdict.values[j] == verdict
 
 
+@pytest.mark.parametrize("perturbation", [1e-10, 3e-9, 1e-7, 1e-5, 1e-3])
+@pytest.mark.parametrize(
+    ("n", "k", "solvers"),
+    [
+        (8, 1, SOLVERS),  # the schemes of first order need 1,000 steps and more: on one grid
+        (24, 2, ["spectral", "exact", "crank-nicolson", "pade02", "solve_ivp"]),
+        (24, 5, ["exact", "rk4", "pade02"]),
+        (64, 3, ["exact", "pade02", "solve_ivp"]),
+    ],
+)
+def test_every_perturbation_that_is_allowed(n, k, solvers, perturbation):
+    """Rates within 1e-3 and the right verdict by each solver; of a perturbation of 1e-10, rounding is 1e-6."""
+    ds = RenormalizedFlow(Box(shape=(n,))).check_stability(k, k + 2, solvers=solvers, perturbation=perturbation)
+    assert list(ds.verdict.values) == ["unstable"] * k + ["fixed by the constraint"] + ["stable"]
+
+
+def test_arguments_of_another_kind():
+    for bad in (True, "1e-6", [1e-6]):
+        with pytest.raises(TypeError, match="perturbation must be"):
+            FLOW.check_stability(1, perturbation=bad)
+    for bad in (True, 2.5, "3"):
+        with pytest.raises(TypeError, match="n_modes must be an integer"):
+            FLOW.check_stability(1, bad)
+    with pytest.raises(TypeError, match="solvers must be a sequence of names; it is 'spectral'"):
+        FLOW.check_stability(1, solvers="spectral")
+    with pytest.raises(ValueError, match="solvers must name at least one"):
+        FLOW.check_stability(1, solvers=[])
+    for bad in (float("nan"), 0.0, -1e-6, 1e-11):
+        with pytest.raises(ValueError, match="perturbation must lie in"):
+            FLOW.check_stability(1, perturbation=bad)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="constant mode"):
         FLOW.check_stability(0)
