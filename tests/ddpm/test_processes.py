@@ -19,7 +19,7 @@ from diffmath.ddpm import UNet, gaussian_denoiser, load_checkpoint, sample, trai
 from diffmath.ddpm._processes import joined
 from diffmath.ddpm.checkpoints import read_tensors
 from diffmath.schedule import VarianceSchedule
-from tests.ddpm.test_training import entries, left, rows
+from tests.ddpm.runs import entries, left, rows
 
 SCHEDULE = VarianceSchedule.linear(20, 1e-3, 0.3)
 IMAGES = torch.randn((15, 1, 8, 8), generator=torch.Generator().manual_seed(0))
