@@ -6,6 +6,7 @@ import subprocess
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,8 +40,13 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     if device.type == "cuda":  # pragma: no cover (needs a GPU)
         good = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        good = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+        good = device.type == "cpu" and bool(_cpu().get("avx512_bf16"))
     return torch.bfloat16 if good else None
+
+
+def _cpu() -> dict[str, Any]:
+    """What torch knows of the processor; versions without ``torch.cpu.get_capabilities`` know nothing."""
+    return dict(getattr(torch.cpu, "get_capabilities", dict)())
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
@@ -82,7 +88,7 @@ def _describe(device: torch.device) -> str:
     if device.type == "cuda":  # pragma: no cover (needs a GPU)
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        return f"CPU ({torch.cpu.get_capabilities().get('cpu_name', 'unknown')}, {torch.get_num_threads()} threads)"
+        return f"CPU ({_cpu().get('cpu_name', 'unknown')}, {torch.get_num_threads()} threads)"
     return device.type  # pragma: no cover (needs a GPU)
 
 

@@ -11,8 +11,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from diffmath.pde import Box, RenormalizedFlow
-from paper_figures import figure7
-from paper_figures.run import Profile, Run
 from tests import laws
 from tests.strategies import boxes, spectra
 
@@ -46,6 +44,10 @@ def exact(c, t, x):
 
 def test_figure_7_is_exact():
     """The figure's own solution, from its 64 amplitudes, at all of its snapshots: to 1e-12 of its size."""
+    pytest.importorskip("torch")  # of the other figures
+    from paper_figures import figure7
+    from paper_figures.run import Profile, Run
+
     solution = figure7.compute(Run(7, Profile.auto, "cpu", 0))
     rng = np.random.default_rng([7, 0])
     c = rng.standard_normal(figure7.N_MODES) / np.arange(1, figure7.N_MODES + 1)
