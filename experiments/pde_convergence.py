@@ -27,7 +27,7 @@ from diffmath import __version__
 from diffmath._files import save_figure, write_json
 from diffmath.domains.box import Floats
 from diffmath.pde import Box, RenormalizedFlow
-from diffmath.pde.finite_difference import discrete_multiplier
+from diffmath.pde.norms import as_norm
 from diffmath.pde.schemes import SCHEMES
 from diffmath.pde.stepping import integrate
 
@@ -43,6 +43,11 @@ AMPLIFICATION = {name: scheme.amplification for name, scheme in SCHEMES.items()}
     # Both are the L-stable (1 - a z) / (1 + g z)^2 of order 2, with a = 1 - 2 g.
     "SDIRK2 and TR-BDF2": lambda z: (1 - (1 - 2 * SDIRK_GAMMA) * z) / (1 + SDIRK_GAMMA * z) ** 2
 }
+
+
+def multiplier(domain: Box, u: Floats) -> float:
+    """The multiplier of eq. (22) with the difference Laplacian."""
+    return float(as_norm("gradient").multiplier(domain.discrete, domain.discrete.to_modes(u)))
 
 
 def start(domain: Box) -> Floats:
@@ -248,7 +253,7 @@ def wrong_winner(n_cells: int, times_bound: float, n_steps: int, n_slow: int, se
             name: {
                 "share of mode 1": share(domain, path[-1], 1),
                 f"share of mode {n_cells - 1}": share(domain, path[-1], n_cells - 1),
-                "multiplier": discrete_multiplier(domain, path[-1]),
+                "multiplier": multiplier(domain, path[-1]),
             }
             for name, path in paths.items()
         },
@@ -307,7 +312,7 @@ def draw(domain: Box, dt: float, bound: float, paths: dict[str, Floats]) -> Figu
 
     ax = axes["lambda"]
     for (name, path), style, colour in zip(paths.items(), ("-.", "-"), (colours[1], colours[2]), strict=True):
-        multipliers = [discrete_multiplier(domain, u) for u in path]
+        multipliers = [multiplier(domain, u) for u in path]
         ax.loglog(np.arange(n_steps + 1) + 1, multipliers, ls=style, color=colour, lw=1.6, label=name)
     for k, label in ((1, "$m_1$"), (-1, "$m_N$")):
         ax.axhline(m[k], color="0.6", lw=0.8, zorder=0)

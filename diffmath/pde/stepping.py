@@ -16,20 +16,18 @@ the mean, are kept apart: they only grow, and would drown the rest.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.integrate import BDF
-from tqdm.auto import tqdm
 
 from diffmath._arguments import real_array, require_number
 from diffmath.domains.eigenbasis import Eigenbasis, Floats
-from diffmath.pde.norms import Norm, Preserve, as_norm
+from diffmath.pde.norms import Preserve, as_norm
+from diffmath.pde.runs import THETA, Callback, Interrupted, Problem, Record, Run, State, column
 from diffmath.pde.schemes import SCHEMES
 from diffmath.pde.spectral import heat_modes
 
@@ -38,126 +36,12 @@ __all__ = ["INTEGRATORS", "OPTIONS", "IntegrationError", "Interrupted", "Run", "
 INTEGRATORS = ("exact", *SCHEMES, "solve_ivp")
 """The names that `integrate` knows."""
 
-THETA = 1 / 16
 FARTHEST = 1e4  # the largest m_1 dt: there, even the lowest mode is damped by 1e8, with rounding not far below it
 SAFE = 0.5  # of a scheme's bound: there, the explicit schemes still damp every mode more than the modes below it
-STEADY = 1e-12  # of m_1: the relative change per unit of time below which the lowest mode counts as reached
-
-Callback = Callable[[float, Floats], Any]
-"""Called with the time and the state, read-only, after each step; the run stops if it returns True."""
 
 
 class IntegrationError(RuntimeError):
     """A solver stopped before the last of the times."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """A run was interrupted, as by Ctrl-C, and its finished states are kept.
-
-    Attributes
-    ----------
-    run : Run
-        The states at the output times that were reached, and the last state.
-    dataset : xarray.Dataset or None
-        The same as a Dataset, if the run was one of `RenormalizedFlow.solve`.
-
-    Examples
-    --------
-    >>> def save(flow, u_0, times, path):
-    ...     try:
-    ...         ds = flow.solve(u_0, times, "finite-difference", integrator="pade02")
-    ...     except Interrupted as interrupted:
-    ...         ds = interrupted.dataset
-    ...     ds.to_netcdf(path)
-    """
-
-    def __init__(self, run: Run) -> None:
-        super().__init__(f"interrupted at t = {run.times.max(initial=0.0):g}")
-        self.run = run
-        self.dataset: Any = None
-
-
-class Run(NamedTuple):
-    """The result of `integrate`."""
-
-    times: Floats
-    """The times of the states, shape (n,)."""
-    parts: Floats
-    """The states without their components along the null modes, shape (..., n, ``*shape``)."""
-    null: Floats
-    """These components as amplitudes of the null modes, shape (..., n, number of null modes)."""
-    states: Floats
-    """The whole states, shape (..., n, ``*shape``); they are infinite where a component exceeds float64."""
-    info: dict[str, Any]
-    """How the run went, see `integrate`."""
-
-
-class _State(NamedTuple):
-    """Solutions of one time, of size about 1, with a batch axis."""
-
-    u: Floats
-    """The grid functions, without their components along null modes."""
-    c: Floats
-    """The amplitudes of all modes, those of the null modes included."""
-
-
-@dataclass
-class _Problem:
-    """What the integrators share."""
-
-    domain: Eigenbasis
-    norm: Norm
-    start: _State
-    moments: Floats
-    """The output times, increasing."""
-    info: dict[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def size(self) -> Floats:
-        """The norms that are preserved."""
-        return self.norm.size(self.domain, self.start.c)
-
-    @cached_property
-    def lowest(self) -> float:
-        """The lowest eigenvalue m_1 that is not zero."""
-        return float(self.domain.eigenvalues[self.domain.lowest_mode])
-
-    @cached_property
-    def null_modes(self) -> npt.NDArray[np.intp]:
-        """Where null modes stand among flattened amplitudes."""
-        return np.flatnonzero(self.domain.null_modes)
-
-    @cached_property
-    def null_functions(self) -> Floats:
-        """The null modes as flattened grid functions, shape (number of null modes, number of points)."""
-        amplitudes = np.zeros((len(self.null_modes), self.domain.eigenvalues.size))
-        amplitudes[range(len(amplitudes)), self.null_modes] = 1.0
-        functions = self.domain.to_values(amplitudes.reshape(-1, *self.domain.mode_shape))
-        return functions.reshape(len(amplitudes), math.prod(self.domain.shape))
-
-    def state(self, u: Floats, null: Floats) -> _State:
-        """The state of grid functions u, without the rounding along null modes, and amplitudes of the null modes."""
-        c = self.domain.to_modes(u)
-        flat = c.reshape(len(c), -1)
-        u = u - (flat[:, self.null_modes] @ self.null_functions).reshape(u.shape)
-        flat[:, self.null_modes] = null
-        return _State(u, c)
-
-    def null(self, state: _State) -> Floats:
-        """The amplitudes of the null modes, shape (B, number of null modes)."""
-        amplitudes: Floats = state.c.reshape(len(state.c), -1)[:, self.null_modes]
-        return amplitudes
-
-    def values(self, parts: Floats, null: Floats) -> Floats:
-        """Grid functions from their parts without null modes, and the amplitudes of these."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return parts + (null @ self.null_functions).reshape(parts.shape)
-
-    def rescaled(self, state: _State) -> _State:
-        """The state with the norms that are preserved."""
-        factor = self.size / self.norm.size(self.domain, state.c)
-        with np.errstate(over="ignore"):  # a mean that is kept; seen at the end
-            return _State(_column(factor, state.u) * state.u, _column(factor, state.c) * state.c)
 
 
 def integrate(
@@ -269,19 +153,19 @@ def integrate(
     leading = values.shape[: values.ndim - len(domain.shape)]
     u = values.reshape(-1, *domain.shape)
     exponent = np.frexp(np.abs(u).max(axis=tuple(range(1, u.ndim))))[1]
-    u = np.ldexp(u, -_column(exponent, u))
+    u = np.ldexp(u, -column(exponent, u))
 
     def unscaled(array: Floats) -> Floats:
         """With the scale of u_0, and its leading axes."""
         with np.errstate(over="ignore"):
-            scaled: Floats = np.ldexp(array, _column(exponent, array))
+            scaled: Floats = np.ldexp(array, column(exponent, array))
         return scaled.reshape(*leading, *array.shape[1:])
 
-    problem = _Problem(domain, as_norm(preserve), _State(u, u), moments)
+    problem = Problem(domain, as_norm(preserve), State(u, u), moments)
     problem.start = problem.state(u, domain.to_modes(u)[:, domain.null_modes] * (mean == "keep"))
     problem.norm.require_homogeneous(domain, problem.start.c)
     problem.info["integrator"] = integrator
-    record = _Record(problem, unscaled, callback, progress)
+    record = Record(problem, unscaled, callback, progress)
     record.follow(_STEPPERS.get(integrator, _march)(problem, integrator, options), steady_tolerance)
     run = record.run(t, places)
     if record.interrupted:
@@ -326,104 +210,19 @@ _OPTIONS: dict[str, tuple[float, float, str, tuple[str, ...]]] = {
 """The range of each option, in numbers (the upper end excluded) and in words, and the integrators that have it."""
 
 
-# The run
-
-
-class _Record:
-    """The states at the output times, and what happens after each step: progress, callback, steady states."""
-
-    def __init__(
-        self,
-        problem: _Problem,
-        unscaled: Callable[[Floats], Floats],
-        callback: Callback | None,
-        progress: bool,
-    ) -> None:
-        self.problem, self.unscaled, self.callback, self.progress = problem, unscaled, callback, progress
-        self.now, self.state = 0.0, problem.start
-        self.earlier = self.now, self.state
-        self.states: list[_State] = []
-        self.interrupted = False
-
-    def follow(self, steps: Iterator[tuple[float, _State]], steady_tolerance: float | None) -> None:
-        """Take steps until the last output time, a steady state, the callback's word or Ctrl-C."""
-        moments, info = self.problem.moments.tolist(), self.problem.info
-        total = max([t for t in moments if math.isfinite(t)], default=0.0)
-        layout = "{l_bar}{bar}| t = {n:.4g} of {total:.4g} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
-        try:
-            with tqdm(total=total, desc="flow", unit=" time", bar_format=layout, disable=not self.progress) as bar:
-                for t, state in steps:
-                    steady = self._is_steady(t, state, steady_tolerance)
-                    if math.isfinite(t - self.now):
-                        bar.update(t - self.now)
-                    self.now, self.state = t, state
-                    if len(self.states) < len(moments) and t == moments[len(self.states)]:
-                        self.states.append(state)
-                    if self.callback is not None and self._call(self.callback) and len(self.states) < len(moments):
-                        info["stopped_at"] = t
-                        break
-                    if steady:
-                        info["steady_from"] = t
-                        self.states += [state] * (len(moments) - len(self.states))
-                        break
-        except KeyboardInterrupt:
-            self.interrupted = True
-
-    def run(self, times: Floats, places: npt.NDArray[np.intp]) -> Run:
-        """What was reached: at the times as they were given, or if the run was stopped, in increasing order."""
-        problem, states = self.problem, list(self.states)
-        if len(states) < len(problem.moments):
-            times = problem.moments[: len(states)]
-            if not len(times) or self.now > times[-1]:
-                times, states = np.append(times, self.now), [*states, self.state]
-            places = np.arange(len(times))
-        n, n_null = len(problem.start.u), len(problem.null_modes)
-        u = np.array([s.u for s in states]).reshape(len(states), n, *problem.domain.shape)
-        amplitudes = np.array([problem.null(s) for s in states]).reshape(len(states), n, n_null)
-        parts, null = (self.unscaled(array[places].swapaxes(0, 1)) for array in (u, amplitudes))
-        return Run(times, parts, null, problem.values(parts, null), problem.info)
-
-    def _is_steady(self, t: float, state: _State, tolerance: float | None) -> bool:
-        """Whether the change since an earlier state is below the tolerance; unless given, see `integrate`."""
-        problem, c, m = self.problem, state.c, self.problem.domain.eigenvalues
-        passed = t - self.earlier[0]
-        if passed * problem.lowest < THETA or tolerance == 0 or problem.info["integrator"] == "exact":
-            return False
-        before, self.earlier = self.earlier[1].c, (t, state)
-        if tolerance is None:
-            if problem.info["integrator"] not in SCHEMES or problem.null(state).any():
-                return False
-            tolerance = STEADY * problem.lowest
-            # An unstable steady state is not one where the flow ends: all but the lowest modes must be gone.
-            others = np.abs(c[:, m > (1 + 1e-9) * problem.lowest])
-            if others.max(initial=0.0) > math.sqrt(STEADY) * np.abs(c).max():
-                return False
-        with np.errstate(invalid="ignore"):
-            change, size = (np.abs(x).reshape(len(c), -1).max(axis=1) for x in (c - before, c))
-        return bool((change <= tolerance * passed * size).all())
-
-    def _call(self, callback: Callback) -> bool:
-        """Hand out the state, read-only, and return whether the callback wants to stop."""
-        state = self.state
-        u = self.unscaled(self.problem.values(state.u, self.problem.null(state)))
-        u.setflags(write=False)
-        answer = callback(self.now, u)
-        return isinstance(answer, (bool, np.bool_)) and bool(answer)
-
-
 # The integrators: each yields the time and the state at 0, after each step and at every output time
 
 
-def _exact(problem: _Problem, name: str, options: dict[str, float]) -> Iterator[tuple[float, _State]]:
+def _exact(problem: Problem, name: str, options: dict[str, float]) -> Iterator[tuple[float, State]]:
     """The heat flow of the modes, rescaled, at each of the times."""
     domain, null = problem.domain, problem.domain.null_modes
     counted = None if problem.norm.sees_mean else ~null
     for t in problem.moments.tolist():
         c = heat_modes(domain, problem.start.c, np.array([t]), counted)[:, 0]
-        yield t, problem.rescaled(_State(domain.to_values(np.where(null, 0.0, c)), c))
+        yield t, problem.rescaled(State(domain.to_values(np.where(null, 0.0, c)), c))
 
 
-def _march(problem: _Problem, name: str, options: dict[str, float]) -> Iterator[tuple[float, _State]]:
+def _march(problem: Problem, name: str, options: dict[str, float]) -> Iterator[tuple[float, State]]:
     """Heat steps of a scheme and rescaling."""
     domain, info, scheme = problem.domain, problem.info, SCHEMES[name]
     dt, theta = options.get("dt"), options.get("theta", THETA)
@@ -459,7 +258,7 @@ def _march(problem: _Problem, name: str, options: dict[str, float]) -> Iterator[
         now = t
 
 
-def _bdf(problem: _Problem, name: str, options: dict[str, float]) -> Iterator[tuple[float, _State]]:
+def _bdf(problem: Problem, name: str, options: dict[str, float]) -> Iterator[tuple[float, State]]:
     """BDF on u' = -M^-1 K u + lambda u for all solutions as one system; null modes grow by exp(integral lambda).
 
     These integrals are the last unknowns.
@@ -476,7 +275,7 @@ def _bdf(problem: _Problem, name: str, options: dict[str, float]) -> Iterator[tu
     one = sp.diags_array(-1 / domain.mass.diagonal()) @ domain.stiffness
     L = sp.block_diag([*[one] * n_batch, sp.csr_array((n_batch, n_batch))], format="csc")
 
-    def state(y: Floats) -> _State:
+    def state(y: Floats) -> State:
         with np.errstate(over="ignore"):
             grown = problem.null(start) * np.exp(y[-n_batch:, None]) if problem.null(start).any() else 0.0
         return problem.state(y[:-n_batch].reshape(start.u.shape), np.asarray(grown))
@@ -521,8 +320,3 @@ def _bdf(problem: _Problem, name: str, options: dict[str, float]) -> Iterator[tu
 
 
 _STEPPERS = {"exact": _exact, "solve_ivp": _bdf}
-
-
-def _column(factors: npt.NDArray[Any], array: Floats) -> npt.NDArray[Any]:
-    """One factor for each member of a batch, with further axes of length 1."""
-    return factors.reshape(-1, *[1] * (array.ndim - 1))
