@@ -66,6 +66,8 @@ def test_readme():
         "diffmath.domains.eigenbasis",
         "diffmath.pde.flow",
         "diffmath.pde.initial",
+        "diffmath.pde.norms",
+        "diffmath.pde.spectral",
         "diffmath.data.training",
         "diffmath.ddpm.checkpoints",
         "diffmath.ddpm.cost",

@@ -429,14 +429,7 @@ class DifferenceBox(Box):
     def gradient(self, c: npt.NDArray[Any]) -> Floats:
         """The vectors of difference quotients at the 2^n corners of the cells.
 
-        Parameters
-        ----------
-        c : array, shape (..., N_1, ..., N_n)
-
-        Returns
-        -------
-        numpy.ndarray, shape (n, ..., 2^n, N_1, ..., N_n), float64
-            Each corner has the quotients at the faces that meet there.
+        They have the shape (n, ..., 2^n, N_1, ..., N_n). Each corner has the quotients at the faces that meet there.
         """
         u = self.to_values(c)
         sides = []

@@ -27,9 +27,10 @@ from diffmath.domains.eigenbasis import Eigenbasis
 if TYPE_CHECKING:
     from diffmath.pde.flow import RenormalizedFlow
 
-__all__ = ["MEANS", "Layout", "Solution", "as_dtype", "read_initial", "read_times", "to_dataset"]
+__all__ = ["MEANS", "Layout", "Solution", "as_dtype", "read_initial", "read_times", "require_mean", "to_dataset"]
 
 Kind = Literal["values", "modes"]
+Mean = Literal["project", "keep"]
 
 MEANS = {
     "project": "solved on the zero-mean subspace: the mean of u_0 is removed",
@@ -217,6 +218,13 @@ def read_times(times: npt.ArrayLike | Sequence[float]) -> Floats:
     if t.ndim != 1 or len(t) == 0 or np.isnan(t).any():
         raise ValueError(f"times must be numbers, one or a one-dimensional array of them; they are {times!r}")
     return t
+
+
+def require_mean(mean: Mean) -> Mean:
+    """The name of what happens to the mean; a ValueError if it is none of `MEANS`."""
+    if mean not in MEANS:
+        raise ValueError(f'mean must be "project" or "keep"; it is {mean!r}')
+    return mean
 
 
 def as_dtype(u: Floats, dtype: type[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:

@@ -21,9 +21,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from diffmath._arguments import require_number
-from diffmath.domains import Eigenbasis
+from diffmath.domains import Box, Eigenbasis  # noqa: F401  # Box is for the examples
 from diffmath.domains.eigenbasis import Floats, Mode
-from diffmath.pde.dataset import MEANS, Solution, as_dtype, read_initial, read_times, to_dataset
+from diffmath.pde.dataset import Mean, Solution, as_dtype, read_initial, read_times, require_mean, to_dataset
 from diffmath.pde.norms import Preserve, as_norm
 from diffmath.pde.restart import box_of, continuation
 from diffmath.pde.spectral import heat_modes
@@ -32,7 +32,6 @@ from diffmath.pde.stepping import OPTIONS, Interrupted, Run, integrate
 
 __all__ = ["RenormalizedFlow"]
 
-Mean = Literal["project", "keep"]
 Method = Literal["spectral", "finite-difference"]
 TINY = float(np.finfo(np.float64).tiny)
 LARGE = 1e150  # grid values beyond are scaled before they are transformed
@@ -58,11 +57,6 @@ class RenormalizedFlow:
         function of a grid function, of the domain's shape, with :math:`N(a u) = |a| N(u)`; see
         `diffmath.pde.norms.UserNorm`.
 
-    Attributes
-    ----------
-    norm : Norm
-        What is preserved.
-
     Examples
     --------
     >>> flow = RenormalizedFlow(Box(256))
@@ -80,8 +74,7 @@ class RenormalizedFlow:
     def growth_rate(self, k: Mode, j: Mode) -> float:
         r"""Eq. (23): the rate :math:`\mu_k - \mu_j` of a perturbation by mode j of the steady state of mode k.
 
-        It is negative for the higher modes j, to which the state is stable, positive for the lower ones, and the same
-        whatever is preserved.
+        It is negative for the higher modes j, positive for the lower ones, and the same whatever is preserved.
 
         Parameters
         ----------
@@ -108,15 +101,13 @@ class RenormalizedFlow:
         ----------
         k : int, or tuple of int in several dimensions
             The mode number of the steady state.
-        n_modes : int, optional
-            The number of perturbing modes, those of the lowest eigenvalues, the mean first.
-        **options
-            ``solvers``, ``perturbation``.
+        n_modes, **options
+            As for that function.
 
         Returns
         -------
         xarray.Dataset
-            ``theory``, ``jacobian``, ``measured`` and ``verdict`` for each mode.
+            ``theory``, ``jacobian``, ``measured`` and ``verdict`` for each perturbing mode.
 
         Examples
         --------
@@ -128,8 +119,8 @@ class RenormalizedFlow:
     def steady_state(self, k: Mode, C: float = 1.0) -> Floats:
         r"""The steady state along :math:`w_k` on the grid, whose multiplier is :math:`\mu_k`.
 
-        It is :math:`\sqrt{C / \mu_k^s}\, w_k` where the value (s = 0), the gradient (s = 1, the paper's :math:`A_k w_k`
-        after eq. (22)) or the Laplacian (s = 2) is preserved, else :math:`C / N(w_k)\, w_k`. Its negative is one too.
+        It is :math:`\sqrt{C / \mu_k^s}\, w_k` for a norm of power s (s = 1: the paper's :math:`A_k w_k`, eq. (22)),
+        else :math:`C / N(w_k)\, w_k`. Its negative is one too.
 
         Parameters
         ----------
@@ -171,27 +162,24 @@ class RenormalizedFlow:
         Parameters
         ----------
         u_0 : array or xarray.DataArray of float, shape (..., N_1, ..., N_n)
-            Initial conditions at the grid points; the last axes are the domain's, any before them are a batch. The
-            spectral method reads them as the trigonometric polynomials through these values. For a function with jumps
-            give its cell averages, and mind that its energy grows with the resolution.
+            Initial conditions at the grid points; any axes before the domain's are a batch. The spectral method reads
+            them as trigonometric polynomials. For a function with jumps give its cell averages; its energy grows with
+            the resolution.
         times : float or array of float, shape (n,)
             Times, in units of length squared, in any order. Spectral: infinity is the limit, and negative ones are
             backward evolution at this finite resolution, which moves the energy to the highest mode present.
         method : {"spectral", "finite-difference"}
-            "spectral" is exact but for rounding, of the grid values too: a mode that is absent from u_0 is present in
-            its values at about 1e-16 of the largest, and grows by :math:`e^{(\mu_k - \mu_j) t}` relative to mode k:
-            a steady state k > 1 is lost once :math:`(\mu_k - \mu_1) t` passes 32. From amplitudes, with `solve_modes`,
-            it never is. "finite-difference" is of second order in space, see `diffmath.pde.stepping`.
+            "spectral" is exact but for the rounding of the grid values: a mode that is absent from u_0 is present in
+            them at about 1e-16, and grows by :math:`e^{(\mu_k - \mu_j) t}` relative to mode k. So a steady state k > 1
+            is lost once :math:`(\mu_k - \mu_1) t` passes 32; with `solve_modes` it never is. "finite-difference" is of
+            second order in space, see `diffmath.pde.stepping`.
         mean : {"project", "keep"}
-            (21) does not constrain the mean, which grows like :math:`\exp \int \lambda`, rounding errors of the
-            mean included. "project" solves on the zero-mean subspace, to which "decay to the first eigenmode"
-            applies: the mean of u_0 is removed. "keep" keeps it, with its exact growth.
+            (21) does not constrain the mean, which grows like :math:`\exp \int \lambda`. "project" removes the mean
+            of u_0, so that the solution decays to the first eigenmode. "keep" keeps it, with its exact growth.
         C : float, optional
-            The preserved quantity, if it is not to be that of u_0: the solution is scaled. The energy of a step is 2 ln
-            2 = 1.386 times as large for the spectral method as for finite differences if the jump is between two cells,
-            and 4 ln 2 - pi^2 / 6 = 1.13 times if it is in the middle of one; that of white noise is pi^2 / 6 = 1.645
-            times as large. So solutions that each keep their own differ in scale, by 18 %, 6 % and 28 %; compare them
-            with one C.
+            The preserved quantity, if it is not to be that of u_0: the solution is scaled. Compare methods with one C:
+            the spectral energy of a step is 2 ln 2 = 1.386 times that of finite differences if the jump is between two
+            cells, 4 ln 2 - pi^2 / 6 = 1.13 times if it is in the middle of one, and pi^2 / 6 times for white noise.
         **options
             For finite differences, see `diffmath.pde.stepping.integrate`: ``integrator`` ("exact" in time unless
             given), ``dt``, ``theta``, ``rtol``, ``atol``, ``steady_tolerance``, ``callback``, ``progress``. On Ctrl-C
@@ -217,7 +205,7 @@ class RenormalizedFlow:
             raise ValueError(f'method must be "spectral" or "finite-difference"; it is {method!r}')
         u, layout = read_initial(self.domain, u_0)
         t = read_times(times)
-        attributes = {"method": method, "mean": _mean(mean)}
+        attributes = {"method": method, "mean": require_mean(mean)}
         known = OPTIONS if method == "finite-difference" else ()
         if unknown := [name for name in options if name not in known]:
             raise TypeError(
@@ -258,7 +246,7 @@ class RenormalizedFlow:
         Returns
         -------
         xarray.Dataset
-            That of `solve`, and ``amplitude`` (..., time, k_x, ...), the coefficients of the solution.
+            As of `solve`, with ``amplitude`` (..., time, k_x, ...), the coefficients of the solution.
 
         Examples
         --------
@@ -273,7 +261,7 @@ class RenormalizedFlow:
             c = amplitudes
         modes, layout = read_initial(self.domain, c, "modes")
         t = read_times(times)
-        attributes = {"method": "spectral, from amplitudes", "mean": _mean(mean)}
+        attributes = {"method": "spectral, from amplitudes", "mean": require_mean(mean)}
         solution = self._diagnosed(*self._spectral(modes.copy(), 1.0, t, mean, C))
         return to_dataset(self, t, solution, layout, attributes, amplitudes=True)
 
@@ -305,7 +293,7 @@ class RenormalizedFlow:
         """
         u, layout = read_initial(self.domain, u_0)
         t = read_times(times)
-        v, scale = self._spectral(*self._transformed(u, layout.largest), t, _mean(mean), C)
+        v, scale = self._spectral(*self._transformed(u, layout.largest), t, require_mean(mean), C)
         v *= scale
         solution = as_dtype(self._values(v), layout.dtype)
         return solution.reshape(*layout.shape, len(t), *self.domain.shape)
@@ -354,7 +342,7 @@ class RenormalizedFlow:
         ds : xarray.Dataset
             A solution of `solve`, `solve_modes` or this method.
         times : float or array of float, shape (n,)
-            Times counted from that state; the result's attribute ``start_time`` is the time of the state itself.
+            Counted from that state; the result's attribute ``start_time`` is the time of the state itself.
         method, **options
             As for `solve`; those of the solution unless given. Whether the mean is kept is up to the solution.
 
@@ -423,13 +411,13 @@ class RenormalizedFlow:
 
     def _diagnosed(self, v: Floats, scale: Floats) -> Solution:
         """The solution with all that is known of it, from its modes v * scale."""
-        shares, multiplier = self.norm.shares(self.domain, v), self.norm.multiplier(self.domain, v)
         b = v * scale
-        return self._measured(self.domain, self._values(b), b, shares, multiplier)
+        return self._measured(self.domain, self._values(b), b, v)
 
-    def _measured(self, domain: Eigenbasis, u: Floats, b: Floats, shares: Floats, multiplier: Floats) -> Solution:
-        """The solution with its energy and what it preserves, checked to be float64 numbers."""
+    def _measured(self, domain: Eigenbasis, u: Floats, b: Floats, v: Floats) -> Solution:
+        """The solution with its diagnostics, checked to be float64 numbers; v are its modes b but for a factor."""
         norm = self.norm
+        shares, multiplier = norm.shares(domain, v), norm.multiplier(domain, v)
         with np.errstate(over="ignore", under="ignore"):
             preserved = norm.size(domain, b) ** norm.degree
             energy = preserved if norm.power == 1 else as_norm("gradient").size(domain, b) ** 2
@@ -451,16 +439,9 @@ class RenormalizedFlow:
         u, parts, null = (a.reshape(batch, *a.shape[run.null.ndim - 2 :]) for a in (run.states, run.parts, run.null))
         b = domain.to_modes(parts)
         b[..., domain.null_modes] = null  # apart: added to the rest, a mean that has grown would drown it
-        shares, multiplier = self.norm.shares(domain, b), self.norm.multiplier(domain, b)
-        return self._measured(domain, u, b, shares, multiplier)
+        return self._measured(domain, u, b, b)
 
 
 def _expand(values: Floats, ndim: int) -> Floats:
     """With further axes of length 1."""
     return values.reshape(*values.shape, *[1] * ndim)
-
-
-def _mean(mean: Mean) -> Mean:
-    if mean not in MEANS:
-        raise ValueError(f'mean must be "project" or "keep"; it is {mean!r}')
-    return mean

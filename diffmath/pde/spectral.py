@@ -48,8 +48,8 @@ def heat_modes(domain: Eigenbasis, c: Floats, times: Floats, counted: npt.NDArra
     Examples
     --------
     >>> from diffmath.domains import Box
-    >>> heat_modes(Box(3), np.array([[0.0, 1e-100, 1.0]]), np.array([0.0, np.inf]))[0].tolist()
-    [[0.0, 1e-100, 1.0], [0.0, 1.0, 0.0]]
+    >>> heat_modes(Box(3), np.array([[0.0, 0.25, 1.0]]), np.array([0.0, np.inf]))[0].tolist()
+    [[0.0, 0.25, 1.0], [0.0, 1.0, 0.0]]
     """
     spectra = c.reshape(len(c), -1)
     uncounted = np.zeros(spectra.shape[1], dtype=bool) if counted is None else ~counted.ravel()
