@@ -47,7 +47,9 @@ def compare(flow, c, t, s=1):
     error = np.abs(ds.amplitude.values[0] - b).max() / np.abs(b).max()
     assert error <= tolerance(c)
     assert np.abs(ds.energy_fraction.values[0] - p).max() <= tolerance(c)
-    assert ds.multiplier.item() == pytest.approx(multiplier, rel=tolerance(c), abs=0)
+    # Once a constant dominates, the multiplier decays like exp(-2 mu_1 t): it is as accurate beside mu_1 as shares are.
+    absolute = tolerance(c) * flow.domain.eigenvalues[flow.domain.lowest_mode] if s == 0 else 0
+    assert ds.multiplier.item() == pytest.approx(multiplier, rel=tolerance(c), abs=absolute)
     return error
 
 
