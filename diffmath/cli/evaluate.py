@@ -54,7 +54,6 @@ def evaluate(
         require_unset(context, f"it is of no use with samples from a file; {samples} came", *idle)
     require_output(json, "--json")
     place = ddpm.choose_device(device)
-    reference, training = (to_tensor(load_mnist(split, data_dir).images) for split in ("test", "train"))
     origin: dict[str, Any]
     if samples is not None:
         try:
@@ -69,6 +68,8 @@ def evaluate(
                 f"images are judged beside MNIST's, of shape (1, 32, 32); the network's have {shape}",
                 param_hint="--checkpoint",
             )
+    reference, training = (to_tensor(load_mnist(split, data_dir).images) for split in ("test", "train"))
+    if samples is None:
         generator = torch.Generator(place if place.type == "cuda" else "cpu").manual_seed(seed)
         x_T = start_of(start, trained, n_samples, generator)
         options: dict[str, Any] = {"eta": eta, "autocast": autocast, "progress": True}

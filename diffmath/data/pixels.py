@@ -100,7 +100,7 @@ def tile(images: npt.ArrayLike, columns: int, rows: int | None = None) -> npt.ND
     (18, 28)
     """
     pixels = real_array(images, "images").astype(np.float32)
-    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
+    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape[2:] or (rows is None and not len(pixels)):
         raise ValueError(f"images must have shape (N, 1, H, W) or (N, 3, H, W); their shape is {pixels.shape}")
     if not np.isfinite(pixels).all():
         raise ValueError("images must be finite; they hold NaN or infinity")

@@ -116,6 +116,7 @@ def _array(path: Path) -> npt.NDArray[Any]:
     try:
         u_0 = np.load(path, allow_pickle=False)
         if not isinstance(u_0, np.ndarray):
+            u_0.close()
             raise ValueError("it is an archive of several arrays")
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path} must be a .npy file of numbers: {error}") from None
