@@ -79,8 +79,8 @@ def test_eigenfunctions_are_sines_and_cosines(data):
     last = [n - 1 - (boundary == "periodic" and n % 2 == 0) for n, boundary in ends]
     k = tuple(data.draw(st.integers(int(b == "fixed"), n)) for n, b in zip(last, box.boundary, strict=True))
     per_axis = [
-        wave(b, i, x - start, length)
-        for b, i, x, start, length in zip(box.boundary, k, box.coordinates, box.origin, box.lengths, strict=True)
+        wave(b, i, (np.arange(n) + 0.5) * (length / n), length)  # without the rounding of an origin far away
+        for b, i, n, length in zip(box.boundary, k, box.shape, box.lengths, strict=True)
     ]
 
     def product(factors):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from diffmath.domains.boundaries import BOUNDARIES
@@ -61,6 +61,9 @@ def test_a_function_that_writes_into_its_argument_changes_nothing(mean):
 )
 def test_norms(box, discrete, name, seed):
     """Positive, homogeneous, without the mean where it does not count, with the multiplier of the heat flow."""
+    # On two periodic cells the only wave is a sine, whose slope vanishes at the cell centres.
+    flat = all(n == 2 and b == "periodic" for n, b in zip(box.shape, box.boundary, strict=True))
+    assume(discrete or name != "total_variation" or not flat)
     domain, norm = box.discrete if discrete else box, NORMS[name]
     c = np.random.default_rng(seed).standard_normal((3, *box.shape))
     size = norm.size(domain, c)
