@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from diffmath.__main__ import app
-from diffmath.pde import Box, RenormalizedFlow, stepping
+from diffmath.pde import Box, RenormalizedFlow, runs
 from diffmath.pde.initial import INITIAL_CONDITIONS, step
 from diffmath.pde.norms import NORMS
 from diffmath.pde.problem import read_problem
@@ -231,7 +231,7 @@ def test_films_paths_and_suffixes(tmp_path, monkeypatch):
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path, monkeypatch):
     """The states at the times that were reached, and the last one, from which the run goes on; exit status 130."""
-    out, checked = tmp_path / "flow.nc", stepping._Record._is_steady
+    out, checked = tmp_path / "flow.nc", runs.Record._is_steady
 
     def interrupting(record, t, *arguments):
         if t > 2e-5:
@@ -240,7 +240,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path, monkeypatch):
 
     steps = ("--method", "finite-difference", "--integrator", "pade02", "--dt", 1e-6)
     with monkeypatch.context() as patch:
-        patch.setattr(stepping._Record, "_is_steady", interrupting)
+        patch.setattr(runs.Record, "_is_steady", interrupting)
         result = run("noise", "-n", 16, *steps, "-t", 0, "-t", 1e-5, "-t", 1e3, "--out", out)
     assert result.exit_code == 130
     with xr.open_dataset(out) as ds:
