@@ -1,7 +1,7 @@
 """Hypothesis profiles, chosen by HYPOTHESIS_PROFILE.
 
 The default, `quick`, is repeatable and tries 30 examples of each law. `dev` tries 30 random ones, `ci` 200 repeatable
-ones, and `deep` 5,000 random ones.
+ones, and `deep` 5,000 random ones. `few` tries 5 repeatable ones, enough to try other dependencies.
 """
 
 import os
@@ -18,6 +18,7 @@ except ModuleNotFoundError:  # `schedule`, `gaussian`, `domains` and `pde` are t
     torch = None
 
 options = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("few", max_examples=5, derandomize=True, **options)
 settings.register_profile("quick", max_examples=30, derandomize=True, **options)
 settings.register_profile("dev", max_examples=30, **options)
 settings.register_profile("ci", max_examples=200, derandomize=True, **options)
