@@ -71,6 +71,7 @@ def test_readme():
         "diffmath.data.training",
         "diffmath.ddpm.checkpoints",
         "diffmath.ddpm.cost",
+        "diffmath.ddpm.guidance",
         "diffmath.ddpm.mlp",
         "diffmath.ddpm.training.algorithm",
         "diffmath.ddpm.training.run",

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 
-__all__ = ["SAMPLER", "Start", "is_first", "require_output", "require_unset", "start_of"]
+__all__ = [
+    "GUIDANCE",
+    "GUIDANCE_INTERVAL",
+    "SAMPLER",
+    "Guidance",
+    "Start",
+    "guidance_of",
+    "is_first",
+    "require_output",
+    "require_unset",
+    "start_of",
+]
 
 PICTURES = (".png", ".pdf")
 FILMS = {".gif": "pillow", ".mp4": "ffmpeg"}
@@ -33,6 +44,12 @@ def known_sampler(name: str) -> str:
 SAMPLER = typer.Option(
     callback=known_sampler, help="The sampler: ancestral is Algorithm 2; a wrong name lists them all."
 )
+GUIDANCE = typer.Option(
+    min=0,
+    help="Weight that pushes the predictions away from those of a Gaussian with MNIST's mean and covariance; 0.4 makes "
+    "clearer digits. It changes the law of the samples; none unless given.",
+)
+GUIDANCE_INTERVAL = typer.Option(min=1, help="With --guidance: its first and last time, T/5 and 4T/5 unless given.")
 
 
 def is_first() -> bool:
@@ -43,21 +60,62 @@ def is_first() -> bool:
 
 
 def start_of(start: Start, trained: Any, n_samples: int, generator: Any) -> Any:
-    """x_T, or None for that of Algorithm 2. MNIST's law is that of the 5,000 images that need no network."""
-    from diffmath.data import load_mnist, to_tensor
-    from diffmath.ddpm import matched_start, moments
+    """x_T, or None for that of Algorithm 2."""
+    from diffmath.ddpm import matched_start
 
     if start is Start.noise:
         return None
+    mean, covariance = _moments_for(trained, "--start", "take --start noise")
+    return matched_start(trained.schedule, n_samples, mean, covariance=covariance, generator=generator)
+
+
+class Guidance(NamedTuple):
+    """A network to sample, guided or not, and how it is guided."""
+
+    model: Any
+    record: dict[str, Any]
+
+
+def guidance_of(trained: Any, weight: float | None, interval: tuple[int, int] | None) -> Guidance:
+    """The network of a checkpoint with the guidance that was asked for."""
+    from diffmath.ddpm import gaussian_denoiser, guided
+
+    if weight is None:
+        if interval is not None:
+            raise typer.BadParameter(
+                "it is the interval of --guidance, which is missing", param_hint="--guidance-interval"
+            )
+        return Guidance(trained.model, {})
+    n = trained.schedule.n_steps
+    first, last = interval or (max(1, round(n / 5)), max(1, round(4 * n / 5)))
+    if not first <= last <= n:
+        raise typer.BadParameter(
+            f"it must be two times in 1..{n} in increasing order; it is {first} {last}",
+            param_hint="--guidance-interval",
+        )
+    mean, covariance = _moments_for(trained, "--guidance", "sample without it")
+    reference = gaussian_denoiser(trained.schedule, mean, covariance=covariance)
+    record = {"guidance": weight, "guidance interval": [first, last]}
+    return Guidance(guided(trained.model, reference, weight, (first, last)), record)
+
+
+def _moments_for(trained: Any, option: str, remedy: str) -> tuple[Any, Any]:
+    """MNIST's mean and covariance, if the network's images are MNIST's.
+
+    They are those of the 5,000 training images that need no download, whether or not all 60,000 are at hand, so that a
+    command gives the same images everywhere.
+    """
+    from diffmath.data import load_mnist, to_tensor
+    from diffmath.ddpm import moments
+
     shape = getattr(trained.model, "image_shape", (1, 32, 32))
     if tuple(shape) != (1, 32, 32):
         raise typer.BadParameter(
             f"it has the mean and covariance of MNIST's 1 x 32 x 32 pixels; the network's images are "
-            f"{' x '.join(map(str, shape))}: take --start noise",
-            param_hint="--start",
+            f"{' x '.join(map(str, shape))}: {remedy}",
+            param_hint=option,
         )
-    mean, covariance = moments(to_tensor(load_mnist("sample").images))
-    return matched_start(trained.schedule, n_samples, mean, covariance=covariance, generator=generator)
+    return moments(to_tensor(load_mnist("sample").images))
 
 
 def require_unset(context: typer.Context, why: str, *names: str) -> None:

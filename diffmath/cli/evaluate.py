@@ -7,7 +7,16 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from diffmath.cli._options import SAMPLER, Start, require_output, require_unset, start_of
+from diffmath.cli._options import (
+    GUIDANCE,
+    GUIDANCE_INTERVAL,
+    SAMPLER,
+    Start,
+    guidance_of,
+    require_output,
+    require_unset,
+    start_of,
+)
 
 __all__ = ["evaluate"]
 
@@ -28,6 +37,8 @@ def evaluate(
     start: Annotated[
         Start, typer.Option(help="x_T: N(0, I) as in Algorithm 2, or with the mean and covariance it has for MNIST.")
     ] = Start.matched,
+    guidance: Annotated[Optional[float], GUIDANCE] = None,
+    guidance_interval: Annotated[Optional[tuple[int, int]], GUIDANCE_INTERVAL] = None,
     data_dir: Annotated[Optional[Path], typer.Option(help="Directory of MNIST's IDX files.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same numbers.")] = 0,
     json: Annotated[
@@ -50,7 +61,17 @@ def evaluate(
     from diffmath.ddpm.samplers import SAMPLERS
 
     if samples is not None:
-        idle = ("checkpoint", "n_samples", "n_steps", "method", "eta", "start", "autocast")
+        idle = (
+            "checkpoint",
+            "n_samples",
+            "n_steps",
+            "method",
+            "eta",
+            "start",
+            "autocast",
+            "guidance",
+            "guidance_interval",
+        )
         require_unset(context, f"it is of no use with samples from a file; {samples} came", *idle)
     require_output(json, "--json")
     place = ddpm.choose_device(device)
@@ -68,18 +89,17 @@ def evaluate(
                 f"images are judged beside MNIST's, of shape (1, 32, 32); the network's have {shape}",
                 param_hint="--checkpoint",
             )
+        model, how = guidance_of(trained, guidance, guidance_interval)
     reference, training = (to_tensor(load_mnist(split, data_dir).images) for split in ("test", "train"))
     if samples is None:
         generator = torch.Generator(place if place.type == "cuda" else "cpu").manual_seed(seed)
         x_T = start_of(start, trained, n_samples, generator)
         options: dict[str, Any] = {"eta": eta, "autocast": autocast, "progress": True}
-        images = ddpm.sample(
-            trained.model, trained.schedule, x_T, n_samples, n_steps, method, generator, **options
-        ).cpu()
+        images = ddpm.sample(model, trained.schedule, x_T, n_samples, n_steps, method, generator, **options).cpu()
         precision = (autocast_dtype(place) if autocast else None) or torch.float32
         origin = {"network": checkpoint or trained.metadata.get("network", "shipped"), "method": method}
         origin |= {"eta": eta} if SAMPLERS[method].takes_eta else {}
-        origin |= {"steps": n_steps, "start": start.value, "precision": str(precision).removeprefix("torch.")}
+        origin |= {"steps": n_steps, "start": start.value, "precision": str(precision).removeprefix("torch.")} | how
     origin["seed"] = seed
     found = metrics.evaluate_beside_real(
         images, reference, training, classifier=ddpm.load_classifier(device=place), rng=seed, progress=True

@@ -7,7 +7,16 @@ from typing import Annotated, Optional
 
 import typer
 
-from diffmath.cli._options import SAMPLER, Start, is_first, require_output, start_of
+from diffmath.cli._options import (
+    GUIDANCE,
+    GUIDANCE_INTERVAL,
+    SAMPLER,
+    Start,
+    guidance_of,
+    is_first,
+    require_output,
+    start_of,
+)
 
 __all__ = ["sample"]
 
@@ -26,6 +35,8 @@ def sample(
     start: Annotated[
         Start, typer.Option(help="x_T: N(0, I) as in Algorithm 2, or with the mean and covariance it has for MNIST.")
     ] = Start.noise,
+    guidance: Annotated[Optional[float], GUIDANCE] = None,
+    guidance_interval: Annotated[Optional[tuple[int, int]], GUIDANCE_INTERVAL] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
     device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
     autocast: Annotated[bool, typer.Option("--autocast", help="bfloat16 in the network where that is quick.")] = False,
@@ -43,9 +54,10 @@ def sample(
         trained = ddpm.load_checkpoint(checkpoint, device=place)
         channels = getattr(trained.model, "image_shape", (1,))[0]
         kind = require_output(out, "--out", (".png", ".npy"), channels=channels)
+        model, how = guidance_of(trained, guidance, guidance_interval)
         generator = torch.Generator(place if place.type == "cuda" else "cpu").manual_seed(seed)
         images = ddpm.sample(
-            trained.model,
+            model,
             trained.schedule,
             start_of(start, trained, n_samples, generator),
             n_samples=n_samples,
@@ -66,4 +78,5 @@ def sample(
     else:
         with replacing(out) as temporary, open(temporary, "wb") as file:
             np.save(file, images.cpu().numpy())
-    typer.echo(f"{n_samples} images in {out}")
+    described = f" (guidance {guidance}, times {how['guidance interval']})" if how else ""
+    typer.echo(f"{n_samples} images in {out}{described}")

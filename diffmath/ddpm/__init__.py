@@ -6,6 +6,7 @@ from diffmath.ddpm.checkpoints import Checkpoint, CheckpointError, load_checkpoi
 from diffmath.ddpm.classifier import Classifier, classify, load_classifier, save_classifier, train_classifier
 from diffmath.ddpm.cost import TrainingCost, forward_flop, training_cost
 from diffmath.ddpm.denoisers import gaussian_denoiser, mixture_denoiser, points_denoiser
+from diffmath.ddpm.guidance import guided
 from diffmath.ddpm.likelihood import VariationalBound, bound_weight, gaussian_decoder, pixel_decoder, variational_bound
 from diffmath.ddpm.metrics import Evaluation, evaluate
 from diffmath.ddpm.mlp import MLP
@@ -32,6 +33,7 @@ __all__ = [
     "forward_flop",
     "gaussian_decoder",
     "gaussian_denoiser",
+    "guided",
     "joined",
     "load_checkpoint",
     "load_classifier",

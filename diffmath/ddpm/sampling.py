@@ -14,6 +14,7 @@ from diffmath._arguments import require_count, require_counts, require_number
 from diffmath.ddpm._arguments import Seed, as_floating, as_generator, check_prediction, require_model, require_process
 from diffmath.ddpm._environment import autocast_dtype, choose_device
 from diffmath.ddpm._processes import Processes
+from diffmath.ddpm.guidance import Guided
 from diffmath.ddpm.samplers import SAMPLERS, Sampler, Walk
 from diffmath.process import ForwardProcess, spread
 
@@ -100,7 +101,7 @@ def sample(
     model : callable
         The noise predictor: ``model(x, t)`` with x of shape (B, ...) and t the times, int64 of shape (B,), returns
         the predicted noise in x's shape. A torch module gets x in the dtype of its parameters. Both are overwritten
-        for the next call.
+        for the next call. `guided` pushes a network's predictions away from a weaker model's.
     schedule : ForwardProcess
         A `VarianceSchedule`, or another process; the modes of one that has any are the last axes of x.
     x_T : Tensor, shape (N, ...), floating, optional
@@ -282,6 +283,8 @@ def _fresh_generator(processes: Processes, device: torch.device) -> torch.Genera
 
 
 def _compiled(model: Denoiser, device: torch.device) -> Denoiser:
+    if isinstance(model, Guided):
+        return model.around(_compiled(model.network, device))
     # On a GPU "reduce-overhead" captures the network as one graph.
     return torch.compile(model, mode="reduce-overhead" if device.type == "cuda" else None)
 

@@ -196,7 +196,7 @@ def test_command_with_a_file(small_mnist, tmp_path, monkeypatch):
         assert done.exit_code == 2
         assert "cannot be written" in done.output
     assert run(tmp_path / "text.npy").exit_code == 2
-    for option in (("--checkpoint", "compact"), ("-n", 200), ("--start", "matched")):
+    for option in (("--checkpoint", "compact"), ("-n", 200), ("--start", "matched"), ("--guidance", 1)):
         done = run(tmp_path / "x.npy", *option)
         assert done.exit_code == 2
         assert "of no use with samples from a file" in done.output
@@ -209,11 +209,12 @@ def test_command_with_a_file(small_mnist, tmp_path, monkeypatch):
 
 
 def test_command_with_a_network(small_mnist, monkeypatch):
-    asked = {}
+    asked, used = {}, []
 
     def sample(model, schedule, x_T, n_samples, n_steps, method, generator, **options):
         asked.update(n_samples=n_samples, n_steps=n_steps, method=method, seed=generator.initial_seed(), x_T=x_T)
         asked.update(options)
+        used.append(model)
         return small_mnist[:n_samples]
 
     monkeypatch.setattr(ddpm, "sample", sample)
@@ -230,5 +231,8 @@ def test_command_with_a_network(small_mnist, monkeypatch):
     origin = f"network compact, method ddim, eta 0.5, steps 7, start matched, precision {precision}, seed 5"
     assert f"110 samples ({origin})" in done.output
     assert done.output.count("(too small)") == 3  # both Frechet distances, and why
-    assert run("-n", 110, "--start", "noise").exit_code == 0
+    done = run("-n", 110, "--start", "noise", "--guidance", 0.3)
+    assert done.exit_code == 0
     assert asked["x_T"] is None
+    assert "start noise, precision float32, guidance 0.3, guidance interval [100, 400], seed 0" in done.output
+    assert [getattr(model, "weight", None) for model in used] == [None, 0.3]
