@@ -19,8 +19,10 @@ __all__ = [
     "real_array",
     "require_count",
     "require_counts",
+    "require_finite",
     "require_number",
     "require_pixels",
+    "require_positive",
     "require_unmasked",
 ]
 
@@ -55,6 +57,22 @@ def require_number(name: str, value: Any) -> float:
     if array is None or array.ndim:
         raise TypeError(f"{name} must be a number; it is {value!r}")
     return float(array)
+
+
+def require_finite(name: str, value: Any) -> float:
+    """A finite number, as a float."""
+    number = require_number(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite; it is {number}")
+    return number
+
+
+def require_positive(name: str, value: Any) -> float:
+    """A positive and finite number, as a float."""
+    number = require_finite(name, value)
+    if number <= 0:
+        raise ValueError(f"{name} must be positive; it is {number}")
+    return number
 
 
 def real_array(values: Any, name: str) -> npt.NDArray[Any]:

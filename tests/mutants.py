@@ -54,6 +54,8 @@ GUARDS = {  # those that are quick and see most come first
     "pde/runs": ["tests/pde/test_stepping.py"],
     "pde/dataset": ["tests/pde/test_dataset.py", "tests/pde/test_flow.py"],
     "pde/norms": ["tests/pde/test_norms.py", "tests/pde/test_flow.py"],
+    "pde/priors": ["tests/pde/test_inverse.py"],
+    "pde/inverse": ["tests/pde/test_inverse.py"],
     "pde/flow": ["tests/pde/test_flow.py", "tests/pde/test_spectral.py"],
 }
 LONG = "not energy_is_kept"  # 100,000 steps: the shorter test of every functional sees the same
