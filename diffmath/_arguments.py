@@ -16,10 +16,13 @@ import numpy.typing as npt
 __all__ = [
     "ReadOnly",
     "as_rng",
+    "number_array",
     "real_array",
+    "require_callable",
     "require_count",
     "require_counts",
     "require_finite",
+    "require_instance",
     "require_number",
     "require_pixels",
     "require_positive",
@@ -75,19 +78,37 @@ def require_positive(name: str, value: Any) -> float:
     return number
 
 
+def require_instance(name: str, value: Any, kind: type) -> None:
+    """TypeError unless a value is of a class."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}; it is a {type(value).__name__}")
+
+
+def require_callable(name: str, value: Any, call: str) -> None:
+    """TypeError unless a value can be called, in the way that ``call`` shows."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, as {call}; it is a {type(value).__name__}")
+
+
 def real_array(values: Any, name: str) -> npt.NDArray[Any]:
     """Values as a numpy array of real floating numbers: integers become float64, other dtypes stay.
 
     Lists, tensors and xarray's arrays are fine, masked arrays are not.
     """
+    array = number_array(values, name)
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def number_array(values: Any, name: str, kinds: str = "fiu") -> npt.NDArray[Any]:
+    """Values as a numpy array of numbers of some kinds: "f" floating, "iu" integers, "c" complex."""
     require_unmasked(values, name)
     try:
         array: npt.NDArray[Any] = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
     except ValueError as error:
-        raise TypeError(f"{name} must be an array of real numbers: {error}") from None
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must be real numbers; the dtype is {array.dtype}")
-    return array if array.dtype.kind == "f" else array.astype(np.float64)
+        raise TypeError(f"{name} must be an array of numbers: {error}") from None
+    if array.dtype.kind not in kinds:
+        raise TypeError(f"{name} must be {'real ' * ('c' not in kinds)}numbers; the dtype is {array.dtype}")
+    return array
 
 
 def require_unmasked(values: Any, name: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffmath._arguments import ReadOnly, as_rng, real_array, require_count
+from diffmath._arguments import ReadOnly, as_rng, real_array, require_count, require_instance
 
 __all__ = ["Gaussian"]
 
@@ -120,6 +120,9 @@ class Gaussian(ReadOnly):
         Gaussian(mean=array([4.]), variance=array(36.))
         """
         a, b = self._factor(scale, "scale"), self._factor(shift, "shift")
+        for name, factor in (("scale", a), ("shift", b)):
+            if not np.isfinite(factor).all():
+                raise ValueError(f"{name} must be finite; it holds NaN or infinity")
         if not (a != 0).all():
             raise ValueError("scale must not be zero: the image would be a point")
         return Gaussian(a * self.mean + b, a * a * self.variance)
@@ -134,6 +137,7 @@ class Gaussian(ReadOnly):
         >>> Gaussian([0.0], 1.0).product(Gaussian([2.0], 1.0))[0]
         Gaussian(mean=array([1.]), variance=array(0.5))
         """
+        require_instance("other", other, Gaussian)
         self._component(other.mean, "the other mean")
         total = self.variance + other.variance
         # The precision-weighted mean, in the form that stays within the two means.
@@ -149,6 +153,7 @@ class Gaussian(ReadOnly):
         >>> Gaussian([1.0], 0.5).quotient(Gaussian([2.0], 1.0))
         Gaussian(mean=array([0.]), variance=array(1.))
         """
+        require_instance("other", other, Gaussian)
         self._component(other.mean, "the other mean")
         gap = other.variance - self.variance
         if not (gap > 0).all():

@@ -107,7 +107,7 @@ class ForwardProcess(ReadOnly, ABC):
         """
         t_, s_ = self._times(t, s)
         alpha, variance = self._transition(t_, s_)
-        return _combine(np.sqrt(alpha), x_s, np.sqrt(variance), eps, t_.ndim)
+        return _combine(np.sqrt(alpha), x_s, np.sqrt(variance), eps, t_.ndim, ("x_s", "eps"))
 
     def add_noise(self, x_0: Array, eps: Array, t: Times) -> Array:
         r"""Eq. (8): :math:`x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{v_t}\, \epsilon`, with t from 0 to T.
@@ -123,7 +123,7 @@ class ForwardProcess(ReadOnly, ABC):
         """
         t_ = self._time(t, "t", least=0)
         alpha_bar, variance = self._from_image(t_)
-        return _combine(np.sqrt(alpha_bar), x_0, np.sqrt(variance), eps, t_.ndim)
+        return _combine(np.sqrt(alpha_bar), x_0, np.sqrt(variance), eps, t_.ndim, ("x_0", "eps"))
 
     # Backwards
 
@@ -139,7 +139,7 @@ class ForwardProcess(ReadOnly, ABC):
         t_ = self._time(t, "t", least=1)
         alpha_bar, variance = self._from_image(t_)
         _require_invertible(alpha_bar, "alpha_bar_t")
-        return _combine(1 / np.sqrt(alpha_bar), x_t, -np.sqrt(variance / alpha_bar), eps, t_.ndim)
+        return _combine(1 / np.sqrt(alpha_bar), x_t, -np.sqrt(variance / alpha_bar), eps, t_.ndim, ("x_t", "eps"))
 
     def posterior_variance(self, t: Times, s: Times | None = None) -> Array:
         r"""Eq. (15): :math:`\sigma_t^2 = v_{t|s}\, v_s / v_t`, the variance of (14), as `transition` returns numbers.
@@ -172,7 +172,7 @@ class ForwardProcess(ReadOnly, ABC):
         alpha_bar_s, variance_s = self._from_image(s_)
         variance_t = self._from_image(t_)[1]
         a, b = np.sqrt(alpha_ts) * variance_s / variance_t, np.sqrt(alpha_bar_s) * variance_ts / variance_t
-        return _combine(a, x_t, b, x_0, t_.ndim)
+        return _combine(a, x_t, b, x_0, t_.ndim, ("x_t", "x_0"))
 
     def posterior_mean_from_noise(self, x_t: Array, eps: Array, t: Times, s: Times | None = None) -> Array:
         r"""Eq. (18): the mean (16) in terms of the noise of eq. (8), or its prediction.
@@ -187,7 +187,7 @@ class ForwardProcess(ReadOnly, ABC):
         """
         t_, s_ = self._times(t, s)
         a, b = self._mean_from_noise(t_, s_)
-        return _combine(a, x_t, b, eps, t_.ndim)
+        return _combine(a, x_t, b, eps, t_.ndim, ("x_t", "eps"))
 
     def backward_step(self, x_t: Array, eps: Array, z: Array, t: Times, s: Times | None = None) -> Array:
         r"""Eq. (19): :math:`x_s = \mu_t(x_t, \epsilon) + \sigma_t z`, one step of Algorithm 2.
@@ -203,7 +203,7 @@ class ForwardProcess(ReadOnly, ABC):
         t_, s_ = self._times(t, s)
         mean = self.posterior_mean_from_noise(x_t, eps, t_, s_)
         sigma = np.sqrt(self.posterior_variance(t_, s_))
-        return _combine(np.ones(np.shape(sigma)), mean, sigma, z, t_.ndim)
+        return _combine(np.ones(np.shape(sigma)), mean, sigma, z, t_.ndim, ("x_t", "z"))
 
     def backward_coefficients(self, t: int, s: int | None = None) -> tuple[Any, Any, Any]:
         r"""The a, b, c of eq. (19), :math:`x_s = a\, x_t + b\, \epsilon + c\, z`: floats, or arrays over modes.
@@ -214,7 +214,7 @@ class ForwardProcess(ReadOnly, ABC):
         >>> VarianceSchedule([0.75, 0.5]).backward_coefficients(1)[0]
         2.0
         """
-        t_, s_ = self._times(t, s)
+        t_, s_ = self._times(require_count("t", t), None if s is None else require_count("s", s, 0))
         a, b = self._mean_from_noise(t_, s_)
         return _number(a), _number(b), _number(np.sqrt(self.posterior_variance(t_, s_)))
 
@@ -278,23 +278,28 @@ def _require_invertible(alpha: Any, name: str) -> None:
         raise ValueError(f"{name} must be at least {TINY:.3g} to be divided by; it is {alpha.min():.3g}")
 
 
-def _combine(a: Any, x: Array, b: Any, y: Array, n_axes: int) -> Array:
+def _combine(a: Any, x: Array, b: Any, y: Array, n_axes: int, names: tuple[str, str]) -> Array:
     """The sample-wise a x + b y in x's kind and dtype, with float64 coefficients cast where they meet the data."""
     if hasattr(x, "new_tensor") != hasattr(y, "new_tensor"):
-        raise TypeError(f"the arrays must both be torch tensors or neither; got {type(x).__name__}, {type(y).__name__}")
+        raise TypeError(
+            f"the arrays {' and '.join(names)} must both be torch tensors or neither; got {type(x).__name__}, "
+            f"{type(y).__name__}"
+        )
     if hasattr(x, "new_tensor"):
         if not x.is_floating_point():
-            raise TypeError(f"tensors must be floating; got {x.dtype}: images of 0..255 become images / 127.5 - 1")
+            raise TypeError(f"{names[0]} must be floating; it is {x.dtype}: images of 0..255 become images / 127.5 - 1")
         if y.is_complex():
-            raise TypeError(f"tensors must be real; got {y.dtype}")
+            raise TypeError(f"{names[1]} must be real; it is {y.dtype}")
         import torch
 
         y, most = y.to(x.dtype), torch.finfo(x.dtype).max
     else:
-        x = _floating(x)
-        y, most = _floating(y).astype(x.dtype, copy=False), float(np.finfo(x.dtype).max)
+        x = _floating(x, names[0])
+        y, most = _floating(y, names[1]).astype(x.dtype, copy=False), float(np.finfo(x.dtype).max)
     if x.shape != y.shape:
-        raise ValueError(f"the two arrays must have one shape; they have {tuple(x.shape)} and {tuple(y.shape)}")
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have one shape; they have {tuple(x.shape)} and {tuple(y.shape)}"
+        )
     a, b = np.asarray(a), np.asarray(b)
     if (size := max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))) > most:
         raise ValueError(f"the coefficients must fit {x.dtype}, up to {most:.3g}; one is {size:.3g}")
@@ -304,13 +309,13 @@ def _combine(a: Any, x: Array, b: Any, y: Array, n_axes: int) -> Array:
     return a.astype(x.dtype) * x + b.astype(x.dtype) * y
 
 
-def _floating(x: Any) -> npt.NDArray[Any]:
+def _floating(x: Any, name: str) -> npt.NDArray[Any]:
     """As a numpy array of a floating dtype. Pixels of 0..255 are the usual integers, and not what eq. (8) is about."""
     if not isinstance(x, (list, tuple)) and np.asarray(x).ndim and np.asarray(x).dtype.kind in "iu":
         raise TypeError(
-            f"arrays must be floating; the dtype is {np.asarray(x).dtype}: images of 0..255 become images / 127.5 - 1"
+            f"{name} must be floating; the dtype is {np.asarray(x).dtype}: images of 0..255 become images / 127.5 - 1"
         )
-    return real_array(x, "arrays")
+    return real_array(x, name)
 
 
 def _number(values: Any) -> Any:

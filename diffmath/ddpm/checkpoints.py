@@ -22,7 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from diffmath._files import replacing
+from diffmath._arguments import require_instance
+from diffmath._files import as_path, replacing
 from diffmath.ddpm._environment import choose_device, memory_format
 from diffmath.ddpm.mlp import MLP
 from diffmath.ddpm.unet import UNet
@@ -102,11 +103,11 @@ def load_checkpoint(
     ((1, 32, 32), 500)
     """
     place = choose_device(device or "cpu")
-    name = SHIPPED[0] if path is None else str(path)
+    name = SHIPPED[0] if path is None else str(as_path(path))
     if name in SHIPPED:
         with as_file(files("diffmath.ddpm") / "weights" / f"{name}.safetensors") as shipped:
             return _load(shipped, model, place)
-    return _load(Path(name).expanduser(), model, place)
+    return _load(Path(name), model, place)
 
 
 def _load(path: Path, model: nn.Module | None, device: torch.device) -> Checkpoint:
@@ -184,6 +185,10 @@ def save_checkpoint(
     {'data': 'none'}
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    require_instance("model", model, nn.Module)
+    require_instance("schedule", schedule, VarianceSchedule)
+    for mapping, value in (("metadata", metadata), ("training", training)):
+        require_instance(mapping, {} if value is None else value, Mapping)
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES))}; it is {dtype}")
     tensors = {f"model.{name}": t for name, t in stored_weights(model, dtype).items()}

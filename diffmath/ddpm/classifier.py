@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from diffmath._arguments import require_count, require_number, require_pixels
-from diffmath._files import replacing
+from diffmath._arguments import require_count, require_instance, require_number, require_pixels
+from diffmath._files import as_path, replacing
 from diffmath.ddpm._arguments import as_floating, as_tensor
 from diffmath.ddpm._environment import choose_device, provenance
 from diffmath.ddpm.checkpoints import CheckpointError, require_fit
@@ -215,6 +215,8 @@ def save_classifier(path: str | os.PathLike[str], classifier: Classifier, metada
     --------
     >>> save_classifier("classifier.safetensors", Classifier(), {"epochs": 0})  # doctest: +SKIP
     """
+    require_instance("classifier", classifier, Classifier)
+    require_instance("metadata", metadata, dict)
     weights = {name: t.detach().cpu().contiguous() for name, t in classifier.state_dict().items()}
     with replacing(path) as temporary:
         temporary.write_bytes(save(weights, metadata={FORMAT: json.dumps(metadata)}))
@@ -240,6 +242,7 @@ def load_classifier(
     if path is None:
         with as_file(files("diffmath.ddpm") / "weights" / "classifier.safetensors") as shipped:
             return load_classifier(shipped, device=device)
+    path = as_path(path)
     try:
         with safe_open(path, framework="pt") as file:
             if FORMAT not in (file.metadata() or {}):

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffmath._arguments import require_count
+from diffmath._arguments import require_count, require_counts, require_instance
+from diffmath.ddpm._arguments import require_process
 from diffmath.ddpm._environment import choose_device, peak_memory
 from diffmath.ddpm.training import train
 from diffmath.ddpm.training.settings import as_images
@@ -62,10 +63,12 @@ def forward_flop(model: nn.Module, shape: tuple[int, ...] | None = None) -> int:
     >>> round(forward_flop(UNet.paper()) / 1e9, 2)
     3.23
     """
+    require_instance("model", model, nn.Module)
     if shape is None:
         shape = getattr(model, "image_shape", (1, 32, 32))
     device = next(model.parameters()).device
-    x, t = torch.zeros((1, *shape), device=device), torch.ones(1, dtype=torch.int64, device=device)
+    x = torch.zeros((1, *require_counts("shape", shape)), device=device)
+    t = torch.ones(1, dtype=torch.int64, device=device)
     # Only the plain implementation of attention is counted everywhere.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(x, t)
@@ -100,13 +103,16 @@ def training_cost(
     3443712
     """
     place = choose_device(device)
+    require_instance("model", model, nn.Module)
+    require_process(schedule, ForwardProcess)
+    batch_size = require_count("batch_size", batch_size)
+    n_steps = (3 if place.type == "cpu" else 50) if n_steps is None else require_count("n_steps", n_steps)
     model = copy.deepcopy(model).to(place)
     images = as_images(images, model)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     flop = 3 * forward_flop(model, tuple(images.shape[1:]))
     if place.type == "cuda":  # pragma: no cover (needs a GPU)
         torch.cuda.reset_peak_memory_stats(place)
-    n_steps = (3 if place.type == "cpu" else 50) if n_steps is None else require_count("n_steps", n_steps)
     settings = {"batch_size": batch_size, "device": place, "progress": False, **options}
     record = train(model, schedule, images, 1 + n_steps, **settings).metadata
     warm_up = record["warm_up_seconds"]

@@ -89,8 +89,8 @@ def guided(network: Denoiser, reference: Denoiser, weight: float = 0.4, interval
     >>> guided(network, reference, weight=0.0)(x, t), guided(network, reference, weight=0.4)(x, t)
     (tensor([[0.1937]]), tensor([[0.1218]]))
     """
-    for model in (network, reference):
-        require_model(model)
+    require_model(network, "network")
+    require_model(reference, "reference")
     w, times = require_number("weight", weight), require_counts("interval", interval)
     if not 0 <= w < float("inf"):
         raise ValueError(f"weight must be finite and at least 0; it is {w}")

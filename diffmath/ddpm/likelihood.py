@@ -36,7 +36,7 @@ from scipy.special import hyp2f1
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from diffmath._arguments import require_count, require_number, require_pixels
+from diffmath._arguments import require_callable, require_count, require_number, require_pixels
 from diffmath.ddpm._arguments import (
     Seed,
     as_floating,
@@ -208,6 +208,7 @@ def variational_bound(
     """
     require_model(model)
     require_process(schedule)
+    require_callable("decoder", decoder, "decoder(x_0, mean, variance)")
     images = as_floating(images, "images", least=2, ndim=2)
     require_pixels(images)
     batch_size, n_repeats = require_count("batch_size", batch_size), require_count("n_repeats", n_repeats)

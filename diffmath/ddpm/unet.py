@@ -113,7 +113,7 @@ class UNet(nn.Module):
         >>> UNet.for_images((3, 16, 24), width=8).image_shape
         (3, 16, 24)
         """
-        channels, *size = shape
+        channels, *size = require_counts("shape", shape)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(require_count("seed", seed, 0))
             return cls(width, channels, size)

@@ -30,7 +30,7 @@ from scipy.linalg import lapack
 
 from diffmath.domains._axes import names, one_per_axis, outer_sum, span
 from diffmath.domains.boundaries import BOUNDARIES, Boundary
-from diffmath.domains.eigenbasis import Eigenbasis, Floats, Mode, read_only, without_rounding
+from diffmath.domains.eigenbasis import Eigenbasis, Floats, Mode, read_only, require_step, without_rounding
 
 __all__ = ["Box", "DifferenceBox", "Floats", "Mode", "axis_names"]
 
@@ -233,7 +233,7 @@ class Box(Eigenbasis):
         -------
         numpy.ndarray, float64, the box's shape
         """
-        index = tuple(k) if isinstance(k, Sequence) else (k,)
+        index = self._index(k)
         gaps = outer_sum([(part - part[i]) * scale for i, (part, scale) in zip(index, self._squares, strict=True)])
         return gaps if self.ndim == 1 else without_rounding(gaps, self.eigenvalues[index])
 
@@ -254,7 +254,7 @@ class Box(Eigenbasis):
         >>> Box(4).to_modes(np.ones(4))
         array([1., 0., 0., 0.])
         """
-        c = self._values(u, self.shape)
+        c = self._values(u, self.shape, "u")
         for axis, b in zip(self.axes, self._boundaries, strict=True):
             c = b.to_modes(c, axis)
         c *= math.sqrt(self.cell_volume)
@@ -276,7 +276,7 @@ class Box(Eigenbasis):
         >>> Box(2).to_values(np.array([1.0, 0.0]))
         array([1., 1.])
         """
-        u = self._values(c, self.shape) / math.sqrt(self.cell_volume)
+        u = self._values(c, self.shape, "c") / math.sqrt(self.cell_volume)
         for axis, b in zip(self.axes, self._boundaries, strict=True):
             u = b.to_values(u, axis)
         return u
@@ -292,7 +292,7 @@ class Box(Eigenbasis):
 
         Returns
         -------
-        numpy.ndarray, shape (n, ..., N_1, ..., N_n), float64
+        numpy.ndarray, shape (n, ..., N_1, ..., N_n), float64 (complex if c is)
             The derivative of the trigonometric polynomial along each axis.
 
         Examples
@@ -302,8 +302,8 @@ class Box(Eigenbasis):
         >>> bool(np.allclose(slope[0], -np.pi * np.sin(np.pi * box.coordinates[0])))
         True
         """
-        c = self._values(c, self.shape) / math.sqrt(self.cell_volume)
-        result = np.empty((self.ndim, *c.shape))
+        c = self._values(c, self.shape, "c") / math.sqrt(self.cell_volume)
+        result = np.empty((self.ndim, *c.shape), dtype=c.dtype)
         for partial, along in zip(result, self.axes, strict=True):
             b = self._boundaries[along]
             rate = b.period * math.pi / self.lengths[along]
@@ -373,7 +373,7 @@ class DifferenceBox(Box):
         -------
         numpy.ndarray, float64, the box's shape
         """
-        index = tuple(k) if isinstance(k, Sequence) else (k,)
+        index = self._index(k)
         waves = (b.waves(n)[i] for i, b, n in zip(index, self._boundaries, self.shape, strict=True))
         gaps = self._product_of_sines(list(waves))
         return gaps if self.ndim == 1 else without_rounding(gaps, self.eigenvalues[index])
@@ -414,7 +414,8 @@ class DifferenceBox(Box):
         """
         if self.boundary[0] == "periodic" or self.ndim > 1:
             return super().solve(shift, dt, u)
-        u = self._values(u, self.shape)
+        shift, dt = require_step(shift, dt)
+        u = self._values(u, self.shape, "u")
         lower, main, upper = self._diagonals
         solver = lapack.zgtsv if np.iscomplexobj(u) or isinstance(shift, complex) else lapack.dgtsv
         columns = u.reshape(-1, *self.shape).T

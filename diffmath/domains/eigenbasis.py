@@ -11,6 +11,7 @@ from it, supplies what is abstract, and is held to the laws by one line of test,
 
 from __future__ import annotations
 
+import cmath
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator
 
-from diffmath._arguments import require_unmasked
+from diffmath._arguments import number_array, require_callable, require_count
 
 __all__ = ["Eigenbasis", "Floats", "Mode"]
 
@@ -111,7 +112,7 @@ class Eigenbasis(ABC):
         -------
         numpy.ndarray, float64, shape ``mode_shape``
         """
-        index: Any = k
+        index = self._index(k)
         return without_rounding(self.eigenvalues - self.eigenvalues[index], self.eigenvalues[index])
 
     @property
@@ -194,6 +195,7 @@ class Eigenbasis(ABC):
         >>> bool(np.allclose(box.apply(lambda mu: np.exp(-0.1 * mu), w), np.exp(-0.4 * np.pi**2) * w))
         True
         """
+        require_callable("f", f, "f(eigenvalues)")
         return self.to_values(f(self.eigenvalues) * self.to_modes(u))
 
     # For stepping
@@ -237,17 +239,41 @@ class Eigenbasis(ABC):
         -------
         numpy.ndarray, the shape of u; complex if the shift or u is
         """
+        shift, dt = require_step(shift, dt)
         return self.apply(lambda mu: 1 / (shift + dt * mu), u)
 
-    def _values(self, values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _index(self, k: Mode) -> tuple[int, ...]:
+        """The index of a mode as a tuple, once it is known to be in range."""
+        index = tuple(k) if isinstance(k, Sequence) and not isinstance(k, str) else (k,)
+        if len(index) != len(self.mode_shape):
+            raise ValueError(f"k must have {len(self.mode_shape)} entries; it is {k!r}")
+        return tuple(require_count("k", i, 0, n - 1) for i, n in zip(index, self.mode_shape, strict=True))
+
+    def _values(self, values: npt.NDArray[Any], shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
         """The values in double precision, once their last axes are known to be the domain's."""
-        require_unmasked(values, "values")
-        values = np.asarray(values)
+        values = number_array(values, name, "fiuc")
         if values.shape[-len(shape) :] != shape:
-            raise ValueError(f"the last axes must have the domain's shape {shape}; the shape is {values.shape}")
+            raise ValueError(
+                f"{name} must have the domain's shape {shape} in its last axes; its shape is {values.shape}"
+            )
         if values.dtype not in (np.float64, np.complex128):
             values = values.astype(np.result_type(values, np.float64))
         return values
+
+
+def require_step(shift: complex, dt: float) -> tuple[complex, float]:
+    """The finite numbers of an implicit step: a real or complex shift, and a real time step."""
+    checked = []
+    for name, value, kinds in (("shift", shift, "fiuc"), ("dt", dt, "fiu")):
+        if not isinstance(value, float):
+            array = number_array(value, name, kinds)
+            if array.ndim:
+                raise TypeError(f"{name} must be a number; it is {value!r}")
+            value = array.item()
+        if not cmath.isfinite(value):
+            raise ValueError(f"{name} must be finite; it is {value}")
+        checked.append(value)
+    return checked[0], checked[1]
 
 
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from diffmath._arguments import require_number
+from diffmath._arguments import require_instance, require_number
 from diffmath.domains import Box, Eigenbasis  # noqa: F401  # Box is for the examples
 from diffmath.domains.eigenbasis import Floats, Mode
 from diffmath.pde.dataset import Mean, Solution, as_dtype, read_initial, read_times, require_mean, to_dataset
@@ -65,6 +65,7 @@ class RenormalizedFlow:
     """
 
     def __init__(self, domain: Eigenbasis, preserve: Preserve = "gradient") -> None:
+        require_instance("domain", domain, Eigenbasis)
         self.domain: Any = domain  # an Eigenbasis; a Box has more, and whoever gave it may use that
         self.preserve = preserve
         self.norm = as_norm(preserve)
@@ -372,7 +373,7 @@ class RenormalizedFlow:
 
     def _size_of(self, C: float) -> float:
         """The norm of functions whose preserved quantity is C."""
-        if not 0 < C < math.inf:
+        if not 0 < require_number("C", C) < math.inf:
             raise ValueError(f"C must be positive and finite; it is {C}")
         return float(C ** (1 / self.norm.degree))
 

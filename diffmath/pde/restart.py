@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from diffmath._arguments import require_instance
 from diffmath.domains.box import Box
 from diffmath.pde.dataset import read_initial
 from diffmath.pde.stepping import Interrupted
@@ -184,6 +185,7 @@ def continuation(ds: xr.Dataset, flow: RenormalizedFlow) -> Problem:
 
 
 def _require_solution(ds: xr.Dataset) -> None:
+    require_instance("ds", ds, xr.Dataset)
     missing = [name for name in ("preserve", "mean", "method", "axes") if name not in ds.attrs]
     if "u" not in ds or missing:
         lacks = "variable 'u'" if "u" not in ds else f"attribute {missing[0]!r}"

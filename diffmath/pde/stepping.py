@@ -24,7 +24,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.integrate import BDF
 
-from diffmath._arguments import real_array, require_number
+from diffmath._arguments import real_array, require_callable, require_number
 from diffmath.domains.eigenbasis import Eigenbasis, Floats
 from diffmath.pde.norms import Preserve, as_norm
 from diffmath.pde.runs import THETA, Callback, Interrupted, Problem, Record, Run, State, column
@@ -133,8 +133,8 @@ def integrate(
     """
     if mean not in ("project", "keep"):
         raise ValueError(f'mean must be "project" or "keep"; it is {mean!r}')
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback must be callable; it is {callback!r}")
+    if callback is not None:
+        require_callable("callback", callback, "callback(t, u)")
     given = {"dt": dt, "theta": theta, "rtol": rtol, "atol": atol, "steady_tolerance": steady_tolerance}
     integrator, options = _read_options(integrator, given)
     t = np.asarray(real_array(times, "times"), dtype=np.float64).ravel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
+from diffmath._arguments import require_count
 from diffmath.verification.runner import Result
 
 __all__ = ["table", "terminal_table"]
@@ -52,8 +53,7 @@ def terminal_table(results: Iterable[Result], width: int = 100) -> str:
     >>> from diffmath.verification import terminal_table, verify
     >>> print(terminal_table(verify(20), width=80))
     """
-    if width < 70:
-        raise ValueError(f"width must be at least 70 columns; it is {width}")
+    width = require_count("width", width, 70)
     room = width - LABEL - 3 * NUMBER - 1
 
     def row(label: str, claim: str, *cells: str) -> list[str]:

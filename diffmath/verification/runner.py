@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
+from diffmath._arguments import require_count
 from diffmath.verification import algorithms, backwards, flow, forwards, stability
 from diffmath.verification._references import worst_error
 from diffmath.verification.checks import Check, Example
@@ -61,8 +62,7 @@ def verify(
     >>> from diffmath.verification import table, verify
     >>> print(table(verify(20)))
     """
-    if n_examples < 1:
-        raise ValueError(f"n_examples must be at least 1; it is {n_examples}")
+    n_examples, seed = require_count("n_examples", n_examples), require_count("seed", seed, 0)
     results = []
     chosen = CHECKS if checks is None else checks
     counts = [max(1, math.ceil(n_examples * check.share)) for check in chosen]

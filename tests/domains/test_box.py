@@ -253,7 +253,9 @@ def test_bad_arguments():
         Box(4, origin=math.nan)
     with pytest.raises(ValueError, match="wave numbers must lie within"):
         Box(shape=(256,), lengths=(1e-200,))
-    with pytest.raises(ValueError, match=r"must have the domain's shape \(4,\); the shape is \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"u must have the domain's shape \(4,\) in its last axes; its shape is \(2, 3\)"
+    ):
         Box(shape=(4,)).to_modes(np.zeros((2, 3)))
     with pytest.raises(ValueError, match="each at least 2"):
         Box(shape=(1,))

@@ -464,7 +464,7 @@ def test_options_are_checked(name):
         if name != "exact" or bad == [math.nan]:
             with pytest.raises(ValueError, match="time"):
                 integrate(BOX, SMOOTH, bad, integrator=name)
-    with pytest.raises(TypeError, match="callback must be callable; it is 3"):
+    with pytest.raises(TypeError, match=r"callback must be callable, as callback\(t, u\); it is a int"):
         integrate(BOX, SMOOTH, [0.1], integrator=name, callback=3)
     with pytest.raises(TypeError, match="solve with the method .* has no option thta; it has integrator, dt, theta"):
         RenormalizedFlow(BOX).solve(SMOOTH, 0.1, "finite-difference", thta=0.1)

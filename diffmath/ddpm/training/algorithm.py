@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from diffmath.ddpm._arguments import check_prediction
+from diffmath.ddpm._arguments import check_prediction, require_model
 from diffmath.ddpm.training.batches import Batches
 from diffmath.ddpm.training.state import State
 
@@ -79,6 +79,9 @@ def squared_error(model: Predictor, process: Any, x_0: Tensor, eps: Tensor, t: T
     >>> squared_error(lambda x, t: 0 * x, VarianceSchedule.linear(), x_0, eps, t)
     tensor([1., 4.])
     """
+    require_model(model)
+    if not callable(getattr(process, "add_noise", None)):
+        raise TypeError(f"process must be a ForwardProcess, with add_noise; it is a {type(process).__name__}")
     x_t = process.add_noise(x_0, eps, t)
     return (eps - model(x_t, t)).square().flatten(1).mean(dim=1)
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from diffmath._arguments import require_count
+from diffmath._arguments import require_callable, require_count, require_instance
 from diffmath._files import as_path, held, sweep
 from diffmath.ddpm._arguments import require_process
 from diffmath.ddpm._environment import autocast_dtype, choose_device, memory_format, provenance
@@ -147,6 +147,9 @@ def train(
     n_steps = require_count("n_steps", n_steps)
     require_process(schedule, ForwardProcess if directory is None else VarianceSchedule)
     images = as_images(images, model)
+    for name, record in (("metadata", metadata), ("started_from", started_from)):
+        require_instance(name, {} if record is None else record, Mapping)
+        to_json(record or {})  # refused now rather than when it is to be saved
     checkpoint_minutes = minutes_of("checkpoint_minutes", checkpoint_minutes)
     settings = settings_of(
         model,
@@ -170,13 +173,11 @@ def train(
             raise ValueError(f"sheets of samples need images (N, 1 or 3, H, W); their shape is {tuple(images.shape)}")
     if directory is None and (resume or tensorboard or sample_minutes is not None):
         raise ValueError("resume, tensorboard and sample_minutes need a directory; none was given")
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback must be callable, as callback(step, loss); it is a {type(callback).__name__}")
+    if callback is not None:
+        require_callable("callback", callback, "callback(step, loss)")
     if change_settings and not resume:
         raise ValueError("change_settings is for resuming a run; resume is False")
     path = None if directory is None else as_path(directory, "directory") / CHECKPOINT
-    for record in (metadata, started_from):
-        to_json(record or {})  # refused now rather than when it is to be saved
     if path is not None:
         stored_weights(model)
     processes, place = Processes(), choose_device(device)

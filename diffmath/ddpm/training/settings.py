@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffmath._arguments import require_count, require_number, require_pixels
+from diffmath._arguments import require_callable, require_count, require_number, require_pixels
 from diffmath.ddpm._arguments import as_floating, as_tensor
 from diffmath.process import ForwardProcess
 
@@ -42,8 +42,7 @@ def settings_of(
     **numbers: Any,
 ) -> dict[str, Any]:
     """The settings of a run, all of which JSON can hold; TypeError or ValueError if one is out of range."""
-    if not callable(loss):
-        raise TypeError(f"loss must be callable, as squared_error is; it is a {type(loss).__name__}")
+    require_callable("loss", loss, "loss(model, process, x_0, eps, t)")
     rate, betas = require_number("learning_rate", numbers["learning_rate"]), list(numbers["betas"])
     if not 0 < rate < float("inf"):
         raise ValueError(f"learning_rate must be positive; it is {rate}")
