@@ -313,6 +313,7 @@ def examples() -> dict[str, Any]:
         "ddpm.metrics.precision_recall_density_coverage.reference": digits.flatten(1)[:, :3],
         "ddpm.metrics.class_balance.reference": np.arange(10),
         "UNet.for_images.shape": (1, 8, 8),
+        "ddpm.guided.reference": network,
         "RenormalizedFlow.solve.mean": "project",
         "RenormalizedFlow.solve_modes.mean": "project",
         "RenormalizedFlow.evolve.mean": "project",

@@ -123,7 +123,7 @@ def test_bad_arguments():
     with pytest.raises(TypeError, match="each of interval must be an integer"):
         guided(DIGITS, GAUSSIAN, 0.4, (100.5, 200))
     for pair in ((None, GAUSSIAN), (DIGITS, PAPER)):
-        with pytest.raises(TypeError, match="model must be callable"):
+        with pytest.raises(TypeError, match="(network|reference) must be callable"):
             guided(*pair)
     wrong = guided(DIGITS, lambda x, t: x[:1], 0.4)
     with pytest.raises(ValueError, match=r"the model must return the shape \(3, 2\); it gave \(1, 2\)"):
