@@ -25,6 +25,7 @@ import diffmath
 from diffmath import ddpm
 from diffmath.data import load_mnist
 from diffmath.ddpm import metrics
+from diffmath.domains import Mask
 from diffmath.gaussian import Gaussian
 from diffmath.pde import Box, RenormalizedFlow
 from diffmath.schedule import VarianceSchedule
@@ -183,6 +184,7 @@ def instances() -> dict[str, Any]:
         "VarianceSchedule": VarianceSchedule.linear(4),
         "Gaussian": Gaussian([0.0, 1.0], 1.0),
         "Box": domain,
+        "Mask": Mask(np.ones(8, dtype=bool)),
         "RenormalizedFlow": RenormalizedFlow(domain),
     }
 
@@ -260,6 +262,9 @@ def examples() -> dict[str, Any]:
         "scale": 2,
         "shift": 0.5,
         "shape": 8,
+        "M": np.ones(3),
+        "K": np.diag([1.0, 2.0, 3.0]),
+        "mask": np.ones(8, dtype=bool),
         "lengths": (1.0,),
         "rng": 0,
         "generator": 0,

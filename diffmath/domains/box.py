@@ -32,7 +32,7 @@ from diffmath.domains._axes import names, one_per_axis, outer_sum, span
 from diffmath.domains.boundaries import BOUNDARIES, Boundary
 from diffmath.domains.eigenbasis import Eigenbasis, Floats, Mode, read_only, require_step, without_rounding
 
-__all__ = ["Box", "DifferenceBox", "Floats", "Mode", "axis_names"]
+__all__ = ["Box", "DifferenceBox", "Floats", "Mode"]
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,13 @@ class Box(Eigenbasis):
     @cached_property
     def coordinates(self) -> tuple[Floats, ...]:
         """The cell centres, origin + (i + 1/2) h, along each axis: a tuple of 1-D float64 arrays, read-only."""
-        per_axis = zip(self.shape, self.spacing, self.origin, strict=True)
-        return tuple(read_only(start + (np.arange(n) + 0.5) * h) for n, h, start in per_axis)
+        axes = zip(self.shape, self.spacing, self.origin, strict=True)
+        return tuple(read_only(start + (np.arange(n) + 0.5) * h) for n, h, start in axes)
+
+    @property
+    def points(self) -> Floats:
+        """The cell centres, shape (n, N_1, ..., N_n)."""
+        return np.stack(np.meshgrid(*self.coordinates, indexing="ij"))
 
     # Names
 
@@ -193,8 +198,8 @@ class Box(Eigenbasis):
     def coords(self) -> dict[str, Any]:
         """The cell centres and the mode numbers, as xarray takes them."""
         space = {d: (d, x, {"units": "length"}) for d, x in zip(self.dims, self.coordinates, strict=True)}
-        modes = zip(self.mode_dims, self.mode_numbers, strict=True)
-        return {**space, **{d: (d, numbers, {"long_name": "mode number"}) for d, numbers in modes}}
+        about = {"long_name": "mode number"}
+        return space | {d: (d, k, about) for d, k in zip(self.mode_dims, self.mode_numbers, strict=True)}
 
     @property
     def description(self) -> str:
@@ -206,7 +211,7 @@ class Box(Eigenbasis):
 
     @property
     def discrete_eigenvalues(self) -> Floats:
-        """The eigenvalues of `discrete`."""
+        """Those of `discrete`."""
         return self.discrete.eigenvalues
 
     @cached_property
@@ -424,7 +429,6 @@ class DifferenceBox(Box):
 
     @cached_property
     def _diagonals(self) -> tuple[Floats, ...]:
-        """The three diagonals of M^-1 K in one dimension."""
         return tuple(self.stiffness.diagonal(k) / self.cell_volume for k in (-1, 0, 1))
 
     def gradient(self, c: npt.NDArray[Any]) -> Floats:
@@ -444,8 +448,3 @@ class DifferenceBox(Box):
     def gradient_weights(self) -> Floats:
         """The share of a cell's volume for each of its corners."""
         return np.broadcast_to(self.cell_volume / 2**self.ndim, (2**self.ndim, *self.shape))
-
-
-def axis_names(domain: Eigenbasis) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the axes of space, and of those of the mode numbers."""
-    return domain.dims, domain.mode_dims

@@ -16,7 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +96,21 @@ class Eigenbasis(ABC):
     def description(self) -> str:
         """The domain in a few words."""
 
+    @property
+    def points(self) -> Floats:
+        """The coordinates of the points of grid functions, of shape (n, ``*shape``); not all domains have any."""
+        raise TypeError(f"{type(self).__name__} has no coordinates")
+
     # What follows from these
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the modes span all grid functions."""
+        return True
+
+    def _resolving(self, u: Floats, times: Floats) -> Self:
+        """The eigenbasis on which the heat flow of one grid function is exact at these times: itself if complete."""
+        return self
 
     def gaps(self, k: Mode) -> Floats:
         r"""The differences :math:`\mu_j - \mu_k` for all j, 0 between eigenvalues that are equal but for rounding.

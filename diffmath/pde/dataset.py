@@ -89,7 +89,7 @@ def read_initial(domain: Eigenbasis, u_0: npt.ArrayLike | xr.DataArray, kind: Ki
     ----------
     domain : Eigenbasis
     u_0 : array or xarray.DataArray of float, shape (..., N_1, ..., N_n)
-        Any leading axes are a batch.
+        Any leading axes are a batch. A function of the coordinates, which gives values, is fine too.
     kind : {"values", "modes"}
         Whether these are values on the grid, or amplitudes of the eigenfunctions.
 
@@ -107,6 +107,8 @@ def read_initial(domain: Eigenbasis, u_0: npt.ArrayLike | xr.DataArray, kind: Ki
            [0., 0.]])
     """
     name, shape = ("u_0", domain.shape) if kind == "values" else ("c", domain.mode_shape)
+    if kind == "values" and callable(u_0) and not hasattr(u_0, "__array__"):
+        u_0 = np.asarray(u_0(*domain.points))
     if isinstance(u_0, xr.Dataset):
         raise TypeError(f"{name} must be an array; it is a Dataset: go on from it with continue_from, or give its u")
     names: dict[str, Hashable] = {d: d for d in (*domain.dims, *domain.mode_dims)}
@@ -138,6 +140,10 @@ def read_initial(domain: Eigenbasis, u_0: npt.ArrayLike | xr.DataArray, kind: Ki
 def _require_flow(domain: Eigenbasis, u: Floats, name: str, several: bool) -> None:
     """ValueError if an initial condition has null modes alone, such as the constants without flux."""
     flat = u.reshape(len(u), -1)
+    if domain.null_modes.all():
+        raise ValueError(
+            f"the domain must have a mode that is not null; it has {domain.null_modes.sum()} null modes alone"
+        )
     null = np.flatnonzero(domain.null_modes)
     rest: Floats | float = flat[:, :1] if name == "u_0" and len(null) else 0.0
     still = flat[:, -1:] == rest
@@ -263,6 +269,7 @@ def to_dataset(
         for name, (dims, *rest) in domain.coords.items()
     } | layout.coords
     axes, modes = domain.dims, domain.mode_dims
+    known: Any = (..., *map(slice, domain.mode_shape))  # of a truncated basis that was extended
     units = {str(xr.as_variable(coords[names[d]]).attrs.get("units", "length")) for d in axes if names[d] in coords}
     unit = units.pop() if len(units) == 1 else "length"
 
@@ -278,10 +285,10 @@ def to_dataset(
         ("multiplier", solution.multiplier, (), {"long_name": "multiplier lambda(t)", "units": f"1 / {unit}^2"}),
         ("energy", solution.energy, (), {"long_name": "integral of |grad u|^2"}),
         ("preserved", solution.preserved, (), {"long_name": norm.quantity}),
-        ("energy_fraction", solution.fraction, modes, {"long_name": share}),
+        ("energy_fraction", solution.fraction[known], modes, {"long_name": share}),
     ]
     if amplitudes:
-        parts.append(("amplitude", solution.modes, modes, {"long_name": "coefficients in the eigenfunctions"}))
+        parts.append(("amplitude", solution.modes[known], modes, {"long_name": "coefficients in the eigenfunctions"}))
     variables = {name: variable(name, values, *dims, **attrs) for name, values, dims, attrs in parts}
     since = "time since the state at start_time" if layout.start_time else "time"
     time = ("time", t, {"long_name": since, "units": f"{unit}^2"})

@@ -29,6 +29,7 @@ from diffmath.pde.restart import box_of, continuation
 from diffmath.pde.spectral import heat_modes
 from diffmath.pde.stability import check_stability
 from diffmath.pde.stepping import OPTIONS, Interrupted, Run, integrate
+from diffmath.pde.truncated import exact
 
 __all__ = ["RenormalizedFlow"]
 
@@ -162,10 +163,10 @@ class RenormalizedFlow:
 
         Parameters
         ----------
-        u_0 : array or xarray.DataArray of float, shape (..., N_1, ..., N_n)
-            Initial conditions at the grid points; any axes before the domain's are a batch. The spectral method reads
-            them as trigonometric polynomials. For a function with jumps give its cell averages; its energy grows with
-            the resolution.
+        u_0 : array or xarray.DataArray of float, shape (..., N_1, ..., N_n), or callable
+            Initial conditions at the grid points, or a function of their coordinates; any axes before the domain's are
+            a batch. On a box they are read as trigonometric polynomials. For a function with jumps give its cell
+            averages; its energy grows with the resolution.
         times : float or array of float, shape (n,)
             Times, in units of length squared, in any order. Spectral: infinity is the limit, and negative ones are
             backward evolution at this finite resolution, which moves the energy to the highest mode present.
@@ -224,8 +225,7 @@ class RenormalizedFlow:
             except Interrupted as interrupted:
                 interrupted.dataset = dataset(interrupted.run)
                 raise
-        solution = self._diagnosed(*self._spectral(*self._transformed(u, layout.largest), t, mean, C))
-        return to_dataset(self, t, solution, layout, attributes)
+        return to_dataset(self, t, exact(self, u, layout.largest, t, mean, C), layout, attributes)
 
     def solve_modes(
         self,
@@ -292,6 +292,8 @@ class RenormalizedFlow:
         >>> bool(np.allclose(u[1], -RenormalizedFlow(domain).steady_state(1), atol=1e-14))
         True
         """
+        if not self.domain.is_complete:
+            return np.asarray(self.solve(u_0, times, mean=mean, C=C).u)
         u, layout = read_initial(self.domain, u_0)
         t = read_times(times)
         v, scale = self._spectral(*self._transformed(u, layout.largest), t, require_mean(mean), C)

@@ -60,7 +60,7 @@ class Problem:
     def is_batch(self) -> bool:
         """Whether there are several initial conditions."""
         initial = self.modes if self.values is None else self.values
-        return not isinstance(initial, Mapping) and np.ndim(initial) > self.flow.domain.ndim  # type: ignore[arg-type]
+        return not isinstance(initial, Mapping) and np.ndim(initial) > len(self.flow.domain.shape)  # type: ignore[arg-type]
 
     def solve(self, times: npt.ArrayLike, method: Any = None, **options: Any) -> xr.Dataset:
         """Solve the problem, exactly from the amplitudes where these are known and the method is "spectral".
@@ -127,7 +127,10 @@ def box_of(ds: xr.Dataset) -> Box:
     """
     _require_solution(ds)
     if "lengths" not in ds.attrs:
-        raise ValueError(f"the Dataset's domain must be a box; it is {ds.attrs.get('domain')}")
+        raise ValueError(
+            f"the Dataset's domain must be a box; it is {ds.attrs.get('domain')}: "
+            "continue_from of a flow on that domain goes on from it"
+        )
     axes = _axes(ds)
     numbers = [tuple(np.atleast_1d(ds.attrs[name]).tolist()) for name in ("lengths", "origin")]
     shape = tuple(ds.sizes[axis] for axis in axes)
@@ -165,17 +168,22 @@ def continuation(ds: xr.Dataset, flow: RenormalizedFlow) -> Problem:
     flow : RenormalizedFlow
         With the domain of the solution, and preserving the same.
     """
-    box = box_of(ds)
-    require_same("the flow's domain", flow.domain, box, "the Dataset")
+    _require_solution(ds)
+    axes = _axes(ds)
+    mode_axes = tuple(f"k_{a}" for a in axes)
+    if isinstance(flow.domain, Box):
+        require_same("the flow's domain", flow.domain, box_of(ds), "the Dataset")
+    else:
+        require_same("the flow's domain", flow.domain.description, ds.attrs["domain"], "the Dataset")
+        mode_axes = flow.domain.mode_dims
     require_same("what the flow preserves", flow.norm.name, ds.attrs["preserve"], "the Dataset")
     start = float(ds.attrs.get("start_time", 0.0))
-    axes = _axes(ds)
 
     def state(name: str, dims: tuple[str, ...]) -> xr.DataArray:
         last = last_state(ds, name).transpose(..., *dims)
         return last.assign_coords(time=start + float(last.time)) if "time" in last.coords else last
 
-    modes = state("amplitude", tuple(f"k_{a}" for a in axes)) if "amplitude" in ds else None
+    modes = state("amplitude", mode_axes) if "amplitude" in ds else None
     method = "finite-difference" if ds.attrs["method"] == "finite-difference" else "spectral"
     options = {name: ds.attrs[name] for name in STEPPING if name in ds.attrs and method == "finite-difference"}
     options = {name: value.item() if hasattr(value, "item") else value for name, value in options.items()}

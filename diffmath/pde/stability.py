@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 
 from diffmath._arguments import require_count, require_number
-from diffmath.domains.box import Floats, Mode, axis_names
+from diffmath.domains.eigenbasis import Floats, Mode
 from diffmath.pde.norms import Norm, Preserve
 from diffmath.pde.schemes import SCHEMES
 from diffmath.pde.stepping import INTEGRATORS, integrate
@@ -39,6 +39,9 @@ class Flow(Protocol):
     """What is needed of a flow."""
 
     domain: Any
+
+    def __init__(self, domain: Any, preserve: Preserve) -> None: ...
+
     preserve: Preserve
     norm: Norm
 
@@ -85,8 +88,8 @@ def jacobian(flow: Flow, u: Floats, mu: Floats) -> Floats:
     bumped = u + 1j * h * np.eye(n).reshape(n, *domain.shape)
     c = domain.to_modes(bumped)
     C = float((mu**s * domain.to_modes(u) ** 2).sum())
-    multiplier = (mu ** (s + 1) * c**2).sum(axis=domain.axes, keepdims=True) / C
-    right_side = domain.to_grid(-mu * c) + multiplier * bumped
+    multiplier = (mu ** (s + 1) * c**2).sum(axis=tuple(range(-len(domain.mode_shape), 0)), keepdims=True) / C
+    right_side = domain.to_values(-mu * c) + multiplier * bumped
     return np.asarray(right_side.imag / h).reshape(n, n).T
 
 
@@ -95,7 +98,7 @@ def check_stability(
     k: Mode,
     n_modes: int | None = None,
     *,
-    solvers: Sequence[str] = SOLVERS,
+    solvers: Sequence[str] | None = None,
     perturbation: float = 1e-6,
 ) -> xr.Dataset:
     r"""Eq. (23) checked: theory, eigenvalues of the linearisation, and measured growth.
@@ -109,8 +112,9 @@ def check_stability(
     n_modes : int, optional
         The number of perturbing modes j, those of the lowest eigenvalues, the mean first; those up to twice k (in one
         dimension; in several, the 16 lowest) unless given.
-    solvers : sequence of str
-        Among "spectral" and the integrators of `diffmath.pde.stepping`; all unless given.
+    solvers : sequence of str, optional
+        Among "spectral" and the integrators of `diffmath.pde.stepping`. All unless given, but for "solve_ivp" where
+        the mass matrix is not diagonal.
     perturbation : float
         The amplitude of the perturbation relative to the steady state's, in [1e-10, 1e-3]: below, it is lost in the
         rounding of the state. The rates are those of the difference of two runs, with this amplitude and with its
@@ -134,11 +138,15 @@ def check_stability(
     TypeError
         If k is no mode number.
     """
+    if not flow.domain.is_complete:
+        flow = type(flow)(flow.domain.discrete, flow.preserve)
     domain = flow.domain
     numbers = domain.mode(k)
     flow.growth_rate(k, k)  # refuses the constant mode
     if not 1e-10 <= (perturbation := require_number("perturbation", perturbation)) <= 1e-3:
         raise ValueError(f"perturbation must lie in [1e-10, 1e-3]; it is {perturbation}")
+    if solvers is None:
+        solvers = SOLVERS if domain.mass.nnz <= math.prod(domain.shape) else SOLVERS[:-1]
     if isinstance(solvers, str):
         raise TypeError(f"solvers must be a sequence of names; it is {solvers!r}")
     if unknown := [s for s in solvers if s not in SOLVERS]:
@@ -147,7 +155,7 @@ def check_stability(
     if not solvers:
         raise ValueError("solvers must name at least one")
     if n_modes is None:
-        n_modes = 2 * numbers[0] + 1 if domain.ndim == 1 else 16
+        n_modes = 2 * numbers[0] + 1 if len(domain.mode_shape) == 1 else 16
     n_modes = min(require_count("n_modes", n_modes), n_cells)
 
     order = np.argsort(domain.eigenvalues, axis=None, kind="stable")[:n_modes]
@@ -174,7 +182,6 @@ def check_stability(
         for j, column, same in zip(modes, signs.T, agrees, strict=True)
     ]
     per_time = {"units": "1 / length^2"}
-    names = axis_names(domain)[0]
     return xr.Dataset(
         {
             "theory": ("mode", theory["spectral"], {"long_name": "mu_k - mu_j", **per_time}),
@@ -187,14 +194,14 @@ def check_stability(
         },
         {
             "solver": list(solvers),
-            **{f"j_{a}": ("mode", [j[d] for j in modes]) for d, a in enumerate(names)},
+            **{f"j{a[1:]}": ("mode", [j[d] for j in modes]) for d, a in enumerate(domain.mode_dims)},
         },
         {"equation": "Higham, Higham and Grindrod, eq. (23)", "k": str(k), "perturbation": perturbation},
     )
 
 
 def _operators(flow: Flow) -> dict[str, Floats]:
-    return {"spectral": flow.domain.eigenvalues, "discrete": flow.domain.discrete_eigenvalues}
+    return {"spectral": flow.domain.eigenvalues, "discrete": flow.domain.discrete.eigenvalues}
 
 
 def _theory_and_jacobian(flow: Flow, k: tuple[int, ...], mu: Floats) -> tuple[Floats, Floats]:
