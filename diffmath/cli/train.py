@@ -67,7 +67,10 @@ def train(
         ),
     ] = 0,
     device: Annotated[Optional[str], typer.Option(help="cuda, mps or cpu; the best there is unless given.")] = None,
-    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile (minutes of warm-up).")] = False,
+    compile: Annotated[
+        bool,
+        typer.Option("--compile", help="Use torch.compile, if it gives the same first gradients (minutes of warm-up)."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the directory.")] = False,
     change_settings: Annotated[
         bool, typer.Option("--change-settings", help="With --resume: permit another learning rate, warm-up or seed.")

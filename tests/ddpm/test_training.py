@@ -10,6 +10,7 @@ import torch
 
 from diffmath.data import load_mnist, to_tensor
 from diffmath.ddpm import (
+    MLP,
     TrainingDivergedError,
     UNet,
     load_checkpoint,
@@ -17,9 +18,11 @@ from diffmath.ddpm import (
     train,
 )
 from diffmath.ddpm._processes import Processes
+from diffmath.ddpm.training.algorithm import squared_error
 from diffmath.ddpm.training.batches import Batches, OnDevice
+from diffmath.ddpm.training.compiled import differing, gradients
 from diffmath.schedule import VarianceSchedule
-from tests.ddpm.runs import QUICK, SCHEDULE, Scalar, network, same
+from tests.ddpm.runs import QUICK, SCHEDULE, Scalar, left, network, same
 
 
 def test_minimiser_is_the_conditional_mean():
@@ -100,9 +103,47 @@ def test_compiled(images, monkeypatch):
     expected = train(network(), SCHEDULE, images, 3, **QUICK)
     monkeypatch.setattr(torch, "compile", compiled)
     result = train(network(), SCHEDULE, images, 3, compile=True, **QUICK)
-    assert len(calls) == 3
+    assert len(calls) == 4  # once to compare its gradients
     assert same(result.model, expected.model)
     assert (result.metadata["compiled"], expected.metadata["compiled"]) == (True, False)
+
+
+def test_compiled_wrongly(images, tmp_path, monkeypatch):
+    """Gradients that compiling changes are noticed before the first step, and the weights are named."""
+
+    class Spoiled(torch.autograd.Function):
+        """The identity, with a wrong gradient."""
+
+        @staticmethod
+        def forward(ctx, x, factor):
+            ctx.factor = factor
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return ctx.factor * gradient, None
+
+    def compiled(model):
+        weights = dict(model.named_parameters())
+        return lambda x, t: torch.func.functional_call(
+            model, {name: Spoiled.apply(w, factors.get(name, 1.0)) for name, w in weights.items()}, (x, t)
+        )
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    model, factors = network(), {}
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    names, wrong = list(before), float("nan")
+    for chosen, said in (
+        ({"conv_out.bias": wrong, "conv_in.weight": 1.5}, "2 of .* weights: conv_in.weight, conv_out.bias. Train with"),
+        (dict.fromkeys(names, wrong), f"{len(names)} of {len(names)} weights: {names[0]}, .* and .* more. Train with"),
+    ):
+        factors.clear()
+        factors.update(chosen)
+        with pytest.raises(RuntimeError, match=f"torch.compile changes the gradients of {said}"):
+            train(model, SCHEDULE, images, 3, compile=True, directory=tmp_path, **QUICK)
+        assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+        assert model.training
+    assert left(tmp_path) == ["log.csv"]
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
@@ -119,6 +160,17 @@ def test_really_compiled():
         sample(plain, SCHEDULE, x_T, compile=c, generator=torch.Generator().manual_seed(0)) for c in (False, True)
     ]
     torch.testing.assert_close(images[1], images[0])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own
+def test_compiled_gradients():
+    """Those of a whole network agree with the network's own to the rounding of sums of a hundred terms."""
+    model, schedule = MLP(width=16, depth=1), VarianceSchedule.cosine(50)
+    batch = Batches(torch.randn((64, 2), generator=torch.Generator().manual_seed(0)), 50, 64, 0, Processes())(0)
+    expected, found = (gradients(squared_error, each, model, schedule, batch) for each in (model, torch.compile(model)))
+    assert differing(expected, found, 1e-5) == []
+    assert len(expected) == len(list(model.parameters()))
 
 
 def test_warm_up(images, tmp_path):

@@ -5,7 +5,7 @@ no generator's state to save, and a run that was interrupted and resumed is the 
 
 ``algorithm`` is Algorithm 1 itself; ``batches`` draws its minibatches; ``state`` is what a run is after some step, and
 its way into a checkpoint and back; ``hooks`` are what else happens at a step; ``log`` is what they write; ``settings``
-are the arguments, checked; ``run`` puts them together.
+are the arguments, checked; ``compiled`` holds a compiled network to the network; ``run`` puts them together.
 """
 
 from diffmath.ddpm.training.algorithm import squared_error

@@ -22,6 +22,7 @@ from diffmath.ddpm._processes import Processes
 from diffmath.ddpm.checkpoints import read_tensors, save_checkpoint, stored_weights, to_json
 from diffmath.ddpm.training.algorithm import Hook, Loss, Predictor, minimise, predictor, squared_error
 from diffmath.ddpm.training.batches import Batches, OnDevice
+from diffmath.ddpm.training.compiled import gradients, require_equal_gradients
 from diffmath.ddpm.training.hooks import Callback, Checkpoints, Clock, Logging, Progress, Sheets, deferred_interrupts
 from diffmath.ddpm.training.log import Log
 from diffmath.ddpm.training.settings import as_images, minutes_of, settings_of
@@ -111,7 +112,8 @@ def train(
     started_from : mapping, optional
         The record of the training before, a `Checkpoint`'s ``metadata``, if the weights were trained.
     device, autocast, compile : str or torch.device, bool, bool
-        Where to train (the best device by default), whether in bfloat16 where that is quick, whether to compile.
+        Where to train (the best device by default), whether in bfloat16 where that is quick, whether to compile. A
+        compiled network's first gradients are compared with those of the network itself.
     directory : path, optional
         Where to write ``checkpoint.safetensors``, ``log.csv``, and at the end ``model.safetensors``, the averaged
         weights in half precision; nothing is written without it.
@@ -133,6 +135,8 @@ def train(
         If the loss or a weight is NaN or infinite; the last checkpoint is kept.
     FileExistsError
         If the directory holds files of a run that is not resumed, or another process trains there.
+    RuntimeError
+        If compiling changes the gradients of the first step by more than rounding; it names the weights.
     KeyboardInterrupt
         After Ctrl-C, SIGTERM or SIGHUP, with the state saved; a second Ctrl-C raises it at once.
 
@@ -207,7 +211,6 @@ def train(
             processes.by_first(lambda: stack.enter_context(held(path.parent)))
         log = None if path is None else _opened(path, state, n_steps, resume, change_settings, tensorboard)
         network: Predictor = DistributedDataParallel(model) if processes.size > 1 else model
-        network = torch.compile(network) if compile else network
         batches = Batches(images.to(place), schedule.n_steps, settings["batch_size"], settings["seed"], processes)
         process = OnDevice(schedule, batches.images)
         model.train()
@@ -223,6 +226,12 @@ def train(
         stack.enter_context(bar)
         interrupted = stack.enter_context(deferred_interrupts(path is not None, impatient=processes.size == 1))
         clock = Clock(state, place)
+        predict = predictor(network, place, dtype)
+        if compile and state.step < n_steps:
+            eager, predict = predict, predictor(torch.compile(network), place, dtype)
+            first = batches(state.step)
+            plain, compiled = (gradients(loss, each, model, process, first) for each in (eager, predict))
+            require_equal_gradients(plain, compiled, dtype)
         hooks: list[Hook] = [
             clock,
             Logging(state, clock, log, settings["log_every"], len(images)),
@@ -235,7 +244,7 @@ def train(
                 hooks.append(Sheets(state, checkpoints, log, sample_minutes, images.shape[1:]))
         if callback is not None:
             hooks.append(Callback(state, callback))
-        minimise(loss, predictor(network, place, dtype), process, batches, state, n_steps, hooks)
+        minimise(loss, predict, process, batches, state, n_steps, hooks)
         record = state.record()
         average.eval()
         if path is not None and processes.first:
