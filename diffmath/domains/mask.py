@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from diffmath._arguments import real_array, require_number, require_unmasked
+from diffmath._arguments import real_array, require_unmasked
 from diffmath.domains._axes import names, one_per_axis
 from diffmath.domains.eigenbasis import Floats, read_only
 from diffmath.domains.operator import Operator
@@ -100,21 +100,19 @@ class Mask(Operator):
             pairs.append((before, after))
         return pairs
 
-    def image(self, u: npt.NDArray[Any], outside: float = math.nan) -> Floats:
-        """Grid functions on the grid of the mask, with one value outside of it.
+    def image(self, u: npt.NDArray[Any]) -> Floats:
+        """Grid functions on the grid of the mask, NaN outside of it, which pictures leave out.
 
         Parameters
         ----------
         u : array, shape (..., n)
-        outside : float
-            NaN unless given, which pictures leave out.
 
         Returns
         -------
         numpy.ndarray, float64, shape (..., ``*mask.shape``)
         """
         u = self._values(real_array(u, "u"), self.shape, "u")
-        image = np.full((*u.shape[:-1], *self.mask.shape), require_number("outside", outside))
+        image = np.full((*u.shape[:-1], *self.mask.shape), math.nan)
         image[..., self.mask] = u
         return image
 
