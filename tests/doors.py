@@ -269,6 +269,7 @@ def examples() -> dict[str, Any]:
         "rng": 0,
         "generator": 0,
         "split": "sample",
+        "source": "sample",
         "expression": "w2 + w3",
         "evaluation": evaluation,
         "evaluations": {"samples": evaluation},

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from diffmath import __version__
+from diffmath.cli._options import by_option
 from diffmath.cli.evaluate import evaluate
 from diffmath.cli.flow import flow
 from diffmath.cli.sample import sample
@@ -40,7 +41,7 @@ def options(
 
 
 for command in (train, sample, flow, verify, evaluate):
-    app.command()(command)
+    app.command()(by_option(command))
 
 
 def main() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +18,11 @@ __all__ = [
     "SAMPLER",
     "Guidance",
     "Start",
+    "blamed_on",
+    "by_option",
     "guidance_of",
     "is_first",
+    "option_in",
     "require_output",
     "require_unset",
     "start_of",
@@ -23,6 +30,43 @@ __all__ = [
 
 PICTURES = (".png", ".pdf")
 FILMS = {".gif": "pillow", ".mp4": "ffmpeg"}
+
+
+OPTION_OF = {"times": "time", "lengths": "length"}
+"""The options that have another name than the argument of the API."""
+
+
+def by_option(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, in which the API's refusal of an argument becomes an error of the option of its name."""
+
+    @functools.wraps(command)
+    def run(**options: Any) -> None:
+        try:
+            command(**options)
+        except (ValueError, TypeError) as error:
+            if (option := option_in(error, options)) is None:
+                raise
+            raise typer.BadParameter(str(error), param_hint=option) from None
+
+    return run
+
+
+def option_in(error: Exception, options: Any) -> str | None:
+    """The option whose name, or that of its argument in the API, begins a message."""
+    first = re.match(r"(?:the )?(\w+)", str(error))
+    name = first and OPTION_OF.get(first[1], first[1])
+    return f"--{name.replace('_', '-')}" if name and name in options else None
+
+
+@contextmanager
+def blamed_on(option: str | None) -> Iterator[None]:
+    """A block in which a file that cannot be read is the fault of an option, if one was given."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if option is None:
+            raise
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 class Start(StrEnum):

@@ -12,6 +12,7 @@ from diffmath.cli._options import (
     GUIDANCE_INTERVAL,
     SAMPLER,
     Start,
+    blamed_on,
     guidance_of,
     require_output,
     require_unset,
@@ -83,14 +84,16 @@ def evaluate(
             raise typer.BadParameter(f"{samples} is no .npy file of numbers: {error}", param_hint="samples") from None
         origin = {"file": str(samples)}
     else:
-        trained = ddpm.load_checkpoint(checkpoint, device=place)
+        with blamed_on("--checkpoint"):
+            trained = ddpm.load_checkpoint(checkpoint, device=place)
         if (shape := getattr(trained.model, "image_shape", None)) != (1, 32, 32):
             raise typer.BadParameter(
                 f"images are judged beside MNIST's, of shape (1, 32, 32); the network's have {shape}",
                 param_hint="--checkpoint",
             )
         model, how = guidance_of(trained, guidance, guidance_interval)
-    reference, training = (to_tensor(load_mnist(split, data_dir).images) for split in ("test", "train"))
+    with blamed_on(None if data_dir is None else "--data-dir"):
+        reference, training = (to_tensor(load_mnist(split, data_dir).images) for split in ("test", "train"))
     if samples is None:
         generator = torch.Generator(place if place.type == "cuda" else "cpu").manual_seed(seed)
         x_T = start_of(start, trained, n_samples, generator)

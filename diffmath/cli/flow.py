@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from diffmath.cli._options import FILMS, PICTURES, require_output
+from diffmath.cli._options import FILMS, PICTURES, option_in, require_output
 
 __all__ = ["flow"]
 
@@ -36,6 +36,7 @@ def _norm(name: str | None) -> str | None:
 
 
 def flow(
+    context: typer.Context,
     initial: Annotated[
         str,
         typer.Argument(
@@ -118,7 +119,7 @@ def flow(
             seed=seed,
         )
     except (ValueError, TypeError, OSError) as error:
-        raise typer.BadParameter(str(error)) from None
+        raise typer.BadParameter(str(error), param_hint=option_in(error, context.params) or "initial") from None
     if (plot or animate) and problem.is_batch:
         raise typer.BadParameter("pictures show one solution; the file has a batch", param_hint="--plot, --animate")
     dimension = problem.flow.domain.ndim

@@ -12,6 +12,7 @@ from diffmath.cli._options import (
     GUIDANCE_INTERVAL,
     SAMPLER,
     Start,
+    blamed_on,
     guidance_of,
     is_first,
     require_output,
@@ -51,7 +52,8 @@ def sample(
     from diffmath.data import crop, save_sheet
 
     with ddpm.joined(device) as place:
-        trained = ddpm.load_checkpoint(checkpoint, device=place)
+        with blamed_on("--checkpoint"):
+            trained = ddpm.load_checkpoint(checkpoint, device=place)
         channels = getattr(trained.model, "image_shape", (1,))[0]
         kind = require_output(out, "--out", (".png", ".npy"), channels=channels)
         model, how = guidance_of(trained, guidance, guidance_interval)

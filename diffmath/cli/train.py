@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from diffmath.cli._options import is_first, require_unset
+from diffmath.cli._options import blamed_on, is_first, require_output, require_unset
 
 __all__ = ["train"]
 
@@ -84,7 +84,7 @@ def train(
 ) -> None:
     """Train the network by Algorithm 1. Ctrl-C saves first; --resume goes on; torchrun spreads it over devices."""
     from diffmath import ddpm
-    from diffmath.data import training_images
+    from diffmath.data.training import NAMED, training_images
     from diffmath.ddpm.training import steps_done
     from diffmath.schedule import VarianceSchedule
 
@@ -92,13 +92,16 @@ def train(
         raise typer.BadParameter(f"epochs must be positive; it is {epochs}", param_hint="--epochs")
     if data != "train":
         require_unset(context, f"it is for MNIST's training images; --data {data} does not read it", "data_dir")
-    images, description = training_images(data, data_dir, size=size)
+    require_output(out / "log.csv", "--out")
+    with blamed_on("--data-dir" if data_dir is not None else "--data" if data not in NAMED else None):
+        images, description = training_images(data, data_dir, size=size)
     if width is not None:
         require_unset(context, f"--width {width} was given", "network")
     if start_from is not None:
         why = f"a network to start from has its own; {start_from} came"
         require_unset(context, why, "network", "noise_levels", "width")
-        model, schedule, before = ddpm.load_checkpoint(start_from)
+        with blamed_on("--start-from"):
+            model, schedule, before = ddpm.load_checkpoint(start_from)
         name = before.get("network", Path(start_from).stem)
     else:
         model = ddpm.UNet.for_images(images.shape[1:], width or WIDTHS[network], seed)

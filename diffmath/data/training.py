@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from diffmath._arguments import require_instance, require_unmasked
+from diffmath._arguments import require_count, require_instance, require_unmasked
 from diffmath._files import as_path
 from diffmath.data.images import Images, load_images
 from diffmath.data.mnist import Split, load_mnist
@@ -62,8 +62,9 @@ def training_images(
         return load_images(source, size=size)
     if isinstance(size, (tuple, list)):
         raise ValueError(f"MNIST's images stay square: size must be one number; it is {size!r}")
+    side = 32 if size is None else require_count("size", size)
     split: Split = "sample" if source == "sample" else "train"
-    images = to_tensor(load_mnist(split, directory).images, 32 if size is None else size)
+    images = to_tensor(load_mnist(split, directory).images, side)
     description = {
         "source": NAMED[split],
         "scaling": "pixels / 127.5 - 1",

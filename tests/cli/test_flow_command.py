@@ -250,7 +250,9 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path, monkeypatch):
 
 
 def test_errors_of_the_solver_are_one_line(tmp_path):
-    command = [sys.executable, "-m", "diffmath", "flow", "w1", "-t", "nan", "--out", str(tmp_path / "flow.nc")]
+    method = ["--method", "finite-difference", "--integrator", "euler", "--dt", "1"]
+    command = [sys.executable, "-m", "diffmath", "flow", "w1", "-t", "1", *method, "--out", str(tmp_path / "flow.nc")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: times must be numbers")
+    assert done.stderr.startswith('error: "euler" needs dt <')
+    assert done.stderr.count("\n") == 1
