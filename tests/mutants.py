@@ -56,6 +56,9 @@ GUARDS = {  # those that are quick and see most come first
     "pde/norms": ["tests/pde/test_norms.py", "tests/pde/test_flow.py"],
     "pde/priors": ["tests/pde/test_inverse.py"],
     "pde/inverse": ["tests/pde/test_inverse.py"],
+    "pde/stochastic": ["tests/pde/test_stochastic.py"],
+    "pde/invariant": ["tests/pde/test_stochastic.py"],
+    "pde/reversal": ["tests/pde/test_stochastic.py"],
     "pde/flow": ["tests/pde/test_flow.py", "tests/pde/test_spectral.py"],
 }
 LONG = "not energy_is_kept"  # 100,000 steps: the shorter test of every functional sees the same

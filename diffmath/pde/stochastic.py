@@ -1,0 +1,251 @@
+r"""The renormalised flow under noise that is white in time: what section 7 of the paper asks first.
+
+In the coordinates :math:`y_k = \mu_k^{s/2} c_k`, with s = 1 for the paper's norm, the flow moves on the sphere
+:math:`|y|^2 = C`. Noise of variance :math:`q_k` in mode k is noise of variance :math:`D_k = \mu_k^s q_k` in
+:math:`y_k`, and only its part along the sphere is left by what keeps C. With :math:`P = I - y y^T / C` and
+Stratonovich's product,
+
+.. math:: \mathrm{d}y_k = -(m_k - \bar m)\, y_k\, \mathrm{d}t + \sum_j P_{kj} \sqrt{D_j} \circ \mathrm{d}W_j , \qquad
+          \bar m = \tfrac1C \textstyle\sum_k m_k y_k^2 .
+
+Three readings of "noise on a flow that keeps C" differ in the rates :math:`m_k` alone:
+
+- "stratonovich": :math:`m_k = \mu_k`, the limit of noise that is smooth in time.
+- "rescale": :math:`m_k = \mu_k + D_k / (2C)`. Each step of the heat equation with noise is scaled back to C.
+- "force": :math:`m_k = \mu_k - D_k / (2C)`. A multiplier keeps C, :math:`\mathrm{d}u = (\Delta u)\, \mathrm{d}t + u\,
+  \mathrm{d}\Lambda + \mathrm{d}W`, with Itô's product.
+
+Where all :math:`D_k` are equal the readings are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from tqdm import tqdm
+
+from diffmath._arguments import as_rng, real_array, require_count, require_positive
+from diffmath.domains.eigenbasis import Floats
+from diffmath.pde.dataset import read_initial, read_times
+
+if TYPE_CHECKING:
+    from diffmath.pde.flow import RenormalizedFlow
+
+__all__ = ["READINGS", "ForcedFlow", "Reading", "step"]
+
+Reading = Literal["rescale", "stratonovich", "force"]
+READINGS: dict[Reading, int] = {"rescale": 1, "stratonovich": 0, "force": -1}
+"""Each reading, and the sign of :math:`D_k / (2C)` in its rates."""
+
+
+def step(y: Floats, rates: Floats, dt: float, pushes: Floats, descending: npt.NDArray[np.bool_]) -> Floats:
+    r"""One step of the equation on unit spheres, of weak order 2.
+
+    It is Ninomiya and Victoir's: half a step of the flow, exact; the noise along one axis after another, each of which
+    is an exact flow too, in ascending or descending order by the toss of a coin; half a step of the flow. The rates
+    are replaced by :math:`\operatorname{asinh}(m\, \mathrm{d}t) / \mathrm{d}t`, which changes nothing to second order
+    and gives fast modes, :math:`m\, \mathrm{d}t \gg 1`, the variance :math:`D / (2m)` that they should have.
+
+    The noise's flow along axis j, :math:`y' = a\, (e_j - y\, y_j)`, is a Lorentz boost of :math:`(r, r y_j)` with the
+    rapidity a, whatever r > 0 is; the other :math:`r y_i` stay.
+
+    Parameters
+    ----------
+    y : array of float64, shape (n, B)
+        B points on the unit sphere.
+    rates : array of float64, shape (n,)
+        The rates m_k, less the least of them.
+    dt : float
+    pushes : array of float64, shape (n, B)
+        The rapidities, Gaussian numbers of variance D_k dt / C.
+    descending : array of bool, shape (B,)
+        The tosses.
+
+    Returns
+    -------
+    numpy.ndarray, float64, shape (n, B)
+
+    Examples
+    --------
+    >>> y = step(np.array([[1.0], [0.0]]), np.zeros(2), 0.1, np.array([[0.0], [0.5]]), np.array([False]))
+    >>> y.ravel().round(3).tolist(), [round(1 / math.cosh(0.5), 3), round(math.tanh(0.5), 3)]
+    ([0.887, 0.462], [0.887, 0.462])
+    """
+    half = np.exp(-np.arcsinh(rates * dt) / 2)[:, None]
+    y = _normalised(y * half)
+    growth, pull = np.cosh(pushes), np.sinh(pushes)
+    for part, order in ((~descending, 1), (descending, -1)):
+        z, size = y[:, part], np.ones(int(part.sum()))
+        for j in range(len(y))[::order]:
+            c, s = growth[j, part], pull[j, part]
+            z[j], size = z[j] * c + size * s, size * c + z[j] * s
+            if j % 64 == 63:  # so that the size of many boosts does not overflow
+                z, size = z / size, np.ones_like(size)
+        y[:, part] = z
+    return _normalised(y * half)
+
+
+def _normalised(y: Floats) -> Floats:
+    y /= np.sqrt(np.einsum("kb,kb->b", y, y))
+    return y
+
+
+class ForcedFlow:
+    r"""The renormalised flow under noise: see the module for the equation and its three readings.
+
+    Parameters
+    ----------
+    flow : RenormalizedFlow
+        On any domain; its preserved quantity is a sum over modes, such as the paper's.
+    q : float, array of ``mode_shape``, or callable
+        The variance per unit of time of the noise in each mode; or a function of the eigenvalues. That of modes of
+        eigenvalue 0 does not count: the mean is projected out.
+    reading : {"rescale", "stratonovich", "force"}
+
+    Notes
+    -----
+    That :math:`\sum_k \mu_k q_k` is finite is sufficient for a limit as the number of modes grows, not necessary: with
+    q ~ 1 / mu in one dimension mode 1 keeps a share of the energy, while in two dimensions its share tends to 0.
+
+    Examples
+    --------
+    >>> from diffmath.pde import Box, RenormalizedFlow
+    >>> forced = ForcedFlow(RenormalizedFlow(Box(16)), lambda mu: 0.1 / mu)
+    >>> ds = forced.solve(forced.flow.domain.eigenfunction(3), [0.0, 0.1], dt=1e-3, n_paths=4, rng=0)
+    >>> ds.u.shape, bool(np.allclose(ds.energy, 9 * np.pi**2, rtol=1e-14, atol=0))
+    ((4, 2, 16), True)
+    """
+
+    def __init__(
+        self,
+        flow: RenormalizedFlow,
+        q: float | npt.ArrayLike | Callable[[Floats], npt.ArrayLike],
+        reading: Reading = "rescale",
+    ) -> None:
+        if reading not in READINGS:
+            raise ValueError(f"reading must be one of {', '.join(READINGS)}; it is {reading!r}")
+        if flow.norm.power is None:
+            raise ValueError(f'flow must preserve a sum over modes; it preserves "{flow.norm.name}"')
+        domain = flow.domain
+        self.flow, self.reading = flow, reading
+        self._used = ~domain.null_modes
+        self.eigenvalues: Floats = domain.eigenvalues[self._used]
+        given = real_array(q(domain.eigenvalues[self._used]) if callable(q) else q, "q")
+        if not callable(q) and given.ndim:
+            if given.shape != domain.mode_shape:
+                raise ValueError(f"q must be of the shape {domain.mode_shape} of modes; its shape is {given.shape}")
+            given = given[self._used]
+        if not ((given >= 0) & np.isfinite(given)).all():
+            raise ValueError("q must be finite and not negative")
+        self.q: Floats = np.broadcast_to(given, self.eigenvalues.shape).astype(np.float64)
+        self._weight: Floats = self.eigenvalues**flow.norm.power
+        self.D: Floats = self._weight * self.q
+
+    def rates(self, C: float) -> Floats:
+        """The rates m_k of the reading, for the preserved quantity C.
+
+        Parameters
+        ----------
+        C : float
+
+        Returns
+        -------
+        numpy.ndarray, float64, shape (n,)
+            Of all modes whose eigenvalue is not 0, in the order of ``eigenvalues``.
+        """
+        return self.eigenvalues + READINGS[self.reading] * self.D / (2 * require_positive("C", C))
+
+    def solve(
+        self,
+        u_0: npt.ArrayLike | xr.DataArray,
+        times: npt.ArrayLike,
+        *,
+        dt: float,
+        n_paths: int = 1,
+        rng: np.random.Generator | int | None = None,
+        C: float | None = None,
+        progress: bool | None = None,
+    ) -> xr.Dataset:
+        r"""Simulate paths, by steps of weak order 2 that keep C to rounding.
+
+        The cost is about 0.1 microseconds for a step of one mode of one path, once there are hundreds of paths.
+
+        Parameters
+        ----------
+        u_0 : array or DataArray of float, the domain's shape
+            The initial condition of all paths.
+        times : float or array of float, shape (n,)
+            Not negative, in ascending order.
+        dt : float
+            The largest step; between two times the steps are equal.
+        n_paths : int
+        rng : numpy.random.Generator or int, optional
+        C : float, optional
+            The preserved quantity, if it is not to be that of u_0.
+        progress : bool, optional
+            Whether to show a progress bar; on terminals unless given.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``u`` (path, time, x, ...); ``amplitude`` and ``energy_fraction`` (path, time, k_x, ...); ``energy`` and
+            ``preserved`` (path, time).
+        """
+        domain = self.flow.domain
+        values, layout = read_initial(domain, u_0)
+        if layout.shape:
+            raise ValueError(f"u_0 must be one state, of the domain's shape {domain.shape}; it has {len(values)}")
+        t, dt = read_times(times), require_positive("dt", dt)
+        if not (np.isfinite(t).all() and t[0] >= 0 and (np.diff(t) >= 0).all()):
+            raise ValueError(f"times must be finite, not negative and in ascending order; they are {t.tolist()}")
+        n_paths, generator = require_count("n_paths", n_paths), as_rng(rng)
+        start = domain.to_modes(values[0])[self._used] * np.sqrt(self._weight)
+        size = float(np.linalg.norm(start))
+        C = size**2 if C is None else require_positive("C", C)
+        y = np.repeat(start[:, None] / size, n_paths, axis=1)
+        rates = self.rates(C)
+        rates -= rates.min()
+        counts = np.ceil(np.diff(t, prepend=0.0) / dt * (1 - 1e-12)).astype(int)
+        states = np.empty((n_paths, len(t), len(y)))
+        with tqdm(total=int(counts.sum()), unit="step", disable=None if progress is None else not progress) as bar:
+            for i, (n, span) in enumerate(zip(counts.tolist(), np.diff(t, prepend=0.0).tolist(), strict=True)):
+                deviation = np.sqrt(self.D * span / (max(n, 1) * C))[:, None]
+                for _ in range(n):
+                    pushes = generator.standard_normal(y.shape) * deviation
+                    y = step(y, rates, span / n, pushes, generator.random(n_paths) < 0.5)
+                    bar.update()
+                states[:, i] = y.T
+        return self._dataset(states * math.sqrt(C), t, {"C": C, "dt": dt}, layout)
+
+    def _dataset(self, y: Floats, t: Floats, attributes: dict[str, Any], layout: Any) -> xr.Dataset:
+        """Paths with names and coordinates."""
+        domain, norm = self.flow.domain, self.flow.norm
+        amplitude, share = (np.zeros((*y.shape[:2], *domain.mode_shape)) for _ in range(2))
+        amplitude[..., self._used] = y / np.sqrt(self._weight)
+        squares = y**2
+        share[..., self._used] = squares / squares.sum(axis=-1, keepdims=True)
+        energy = (domain.eigenvalues * amplitude**2).reshape(*y.shape[:2], -1).sum(axis=-1)
+        paths = ("path", "time")
+        names = layout.names
+        space, modes = ((*paths, *(names[d] for d in own)) for own in (domain.dims, domain.mode_dims))
+        coords = {
+            names.get(name, name): (tuple(names.get(d, d) for d in np.atleast_1d(dims).tolist()), *rest)
+            for name, (dims, *rest) in domain.coords.items()
+        }
+        return xr.Dataset(
+            {
+                "u": (space, domain.to_values(amplitude), {"long_name": "solution"}),
+                "amplitude": (modes, amplitude, {"long_name": "coefficients in the eigenfunctions"}),
+                "energy": (paths, energy, {"long_name": "integral of |grad u|^2"}),
+                "preserved": (paths, squares.sum(axis=-1), {"long_name": norm.quantity}),
+                "energy_fraction": (modes, share, {"long_name": "share of each mode in the preserved quantity"}),
+            },
+            {"time": ("time", t), **coords, **layout.coords},
+        ).assign_attrs(
+            domain=domain.description, preserve=norm.name, reading=self.reading, method="Ninomiya-Victoir", **attributes
+        )
