@@ -201,6 +201,10 @@ SAMPLERS: dict[str, Sampler] = {
         Sampler("dpmsolver++2m", dpmsolver, predicts_image=True),
     )
 }
+"""The samplers by name; add a record here, and `diffmath.ddpm.sample` knows it.
+
+:meta hide-value:
+"""
 
 
 def _ddim(process: ForwardProcess, t: int, s: int, eta: float = 0.0) -> tuple[Coefficient, Coefficient, Coefficient]:

@@ -29,7 +29,7 @@ from diffmath.domains.eigenbasis import Floats, read_only
 __all__ = ["NORMS", "Functional", "Norm", "Preserve", "QuadraticNorm", "TotalVariation", "UserNorm", "as_norm"]
 
 Functional = Callable[[npt.NDArray[np.float64]], float]
-"""A user's norm: a grid function of the domain's shape -> a number, N(a u) = |a| N(u)."""
+r"""A user's norm: a grid function of the domain's shape -> a number, with :math:`N(a u) = |a| N(u)`."""
 
 FLAT = 1e-13  # of the largest gradient: a smaller one is rounding, and has no direction
 
@@ -140,7 +140,7 @@ class TotalVariation(Norm):
         return _integral(domain, np.sqrt((_gradient(domain, c) ** 2).sum(axis=0)))
 
     def multiplier(self, domain: Eigenbasis, c: Floats) -> Floats:
-        """The integral of grad u . grad(-Lap u) / |grad u|, over N(u): exact where no gradient vanishes."""
+        r"""The integral of :math:`\nabla u \cdot \nabla(-\Delta u) / |\nabla u|` over N(u), if no gradient is 0."""
         along, by = _gradient(domain, c), _gradient(domain, domain.eigenvalues * c)
         size = np.sqrt((along**2).sum(axis=0))
         product = (along * by).sum(axis=0)

@@ -6,8 +6,8 @@ its example. (22) and (23) have further checks for the finite differences. The o
 exact or 50-digit arithmetic, the general rules of `diffmath.gaussian`, numerical integration, computer algebra, exact
 solutions of the differential equation, and for Algorithm 1 a training with a known minimiser.
 
-Each part of the paper has a module, whose docstring explains its tolerances: `forwards`, `backwards`, `algorithms`,
-`flow` and `stability`.
+Each part of the paper has a module, whose docstring explains its tolerances: ``forwards``, ``backwards``,
+``algorithms``, ``flow`` and ``stability``.
 """
 
 from diffmath.verification.checks import Check, Example, check

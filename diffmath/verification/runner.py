@@ -49,7 +49,7 @@ def verify(
     seed : int
         The same seed tries the same examples.
     checks : sequence of Check, optional
-        Defaults to `CHECKS`.
+        Defaults to ``CHECKS``.
     progress : bool
         Whether to show a progress bar.
 

@@ -1,0 +1,60 @@
+"""The documentation site: ``python -m sphinx -W -n -b html docs docs/_build/html``."""
+
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import numbers_of_results  # noqa: E402
+
+import diffmath  # noqa: E402
+
+project = "diffmath"
+author = "The diffmath developers"
+copyright = "2025, the diffmath developers. MIT licence"
+release = version = diffmath.__version__
+
+extensions = [
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",  # only for its role "autolink"
+    "sphinx.ext.viewcode",
+    "sphinxcontrib.katex",
+]
+exclude_patterns = ["_build", "_static"]
+
+html_theme = "furo"
+html_title = "diffmath"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {"source_repository": "", "navigation_with_keys": True}
+html_copy_source = True
+
+# Formulas are rendered while building, so that a page needs no script and asks nobody for anything.
+katex_prerender = True
+katex_css_path = "katex/katex.min.css"
+
+# Docstrings
+default_role = "autolink"
+autosummary_generate = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # numpydoc's sections have the types, in words
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+nitpick_ignore_regex = [("py:.*", r"(collections\.abc|numpy|np|npt|scipy|torch|xarray|xr|matplotlib|typer)\..*")]
+
+# Pages
+myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath", "substitution"]
+myst_heading_anchors = 3
+myst_dmath_double_inline = True
+myst_substitutions = numbers_of_results.substitutions()
+
+# Notebooks are executed, on one thread as everything else here, and an error in one is an error of the build.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+nb_execution_mode = "cache"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
