@@ -26,7 +26,7 @@ def substitutions():
         "n_checks": len(checks),
         "n_examples": max(c["examples"] for c in checks),
         "variances": table_of_variances(results["exact_denoisers"]["discretisation"]),
-        "networks": table_of_networks(results["sample_statistics"]),
+        "networks": table_of_networks(results["sample_statistics_500_steps"]),
         "quality": table_of_quality(results["quality_vs_steps"], few=True),
         "quality_in_full": table_of_quality(results["quality_vs_steps"]),
         "brightness": table_of_brightness(results["start_and_likelihood"]["network's samples"]),
