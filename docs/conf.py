@@ -1,13 +1,17 @@
-"""The documentation site: ``python -m sphinx -W -n -b html docs docs/_build/html``."""
+"""The documentation site: ``python -m sphinx -W -n -j 2 -b html docs docs/_build/html``."""
 
+import atexit
 import os
 import sys
+from multiprocessing.util import Finalize
 from pathlib import Path
+from types import SimpleNamespace
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import numbers_of_results  # noqa: E402
+from sphinxcontrib import katex  # noqa: E402
 
 import diffmath  # noqa: E402
 
@@ -36,6 +40,15 @@ html_copy_source = True
 # Formulas are rendered while building, so that a page needs no script and asks nobody for anything.
 katex_prerender = True
 katex_css_path = "katex/katex.min.css"
+
+
+def at_exit(function, *arguments):
+    """Have a function called when the process ends, also if it is one of those that ``sphinx -j 2`` starts."""
+    atexit.register(function, *arguments)
+    Finalize(None, function, arguments, exitpriority=0)
+
+
+katex.atexit = SimpleNamespace(register=at_exit)  # else the extension leaves its node running in such a process
 
 # Docstrings
 default_role = "autolink"

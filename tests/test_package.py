@@ -43,18 +43,21 @@ def test_imports_are_light(statement, absent):
     assert loaded_by(statement).isdisjoint(absent)
 
 
-def test_readme():
-    """Its Python examples run, one after the other, and say what they print."""
+def test_readme(tmp_path, monkeypatch):
+    """It is short, its Python examples run and draw their pictures, and its links lead to files."""
     text = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(text.splitlines()) <= 150
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
     names = {}
-    exec(blocks[0], names)
-    assert names["schedule"].alpha_bar[500] ** 0.5 == pytest.approx(0.0797, abs=5e-5)
-    for block in blocks[1:]:
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         exec(block, names)
     assert names["images"].shape == (9, 1, 32, 32)
     assert names["ds"].multiplier[-1] == pytest.approx(3.141592653589793**2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["digits.png", "flow.png"]
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    assert len(links) > 15
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 @pytest.mark.parametrize(
