@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import brentq, minimize
 from scipy.special import logsumexp
 
@@ -318,33 +318,39 @@ class GaussianPrior(Prior):
         if a.ndim < 2 or len(a) < 2:
             raise ValueError(f"amplitudes must be those of at least 2 functions; their shape is {a.shape}")
         flat = a.reshape(len(a), -1)
+        center, floor = flat.mean(axis=0), require_finite("floor", floor)
+        if len(flat) <= flat.shape[1] and floor == 0:
+            return cls(center, (flat - center).T / math.sqrt(len(flat) - 1))
         values, vectors = np.linalg.eigh(np.cov(flat.T).reshape(flat.shape[1], -1))
-        return cls(flat.mean(axis=0), vectors * np.sqrt(np.maximum(values, 0.0) + require_finite("floor", floor)))
+        return cls(center, vectors * np.sqrt(np.maximum(values, 0.0) + floor))
 
     def posterior(self, observation: Observation) -> Posterior:
         """The law of the amplitudes given the data, exactly."""
         _, d, y, sigma = observation
         _require_modes(self.mean, y)
-        factor, root = self._factorised(d, sigma)
-        whitened = self.root.T @ (d * (y - d * self.mean)) / sigma**2
-        return Posterior(self.mean + self.root @ cho_solve(factor, whitened), root, {})
+        L = self._factor(d, sigma)
+        root = solve_triangular(L, self.root.T, lower=True).T
+        whitened = solve_triangular(L, self.root.T @ (d * (y - d * self.mean)), lower=True) / sigma**2
+        return Posterior(self.mean + root @ whitened, root, {})
 
     def log_evidence(self, observation: Observation) -> float:
         """The logarithm of the density of the data, but for a constant that is the same for all priors."""
         _, d, y, sigma = observation
-        factor, _ = self._factorised(d, sigma)
+        L = self._factor(d, sigma)
         misfit = (y - d * self.mean) / sigma
-        whitened = solve_triangular(factor[0], self.root.T @ (d * misfit) / sigma, lower=True)
-        return float((whitened @ whitened - misfit @ misfit) / 2 - np.log(np.diag(factor[0])).sum())
+        whitened = solve_triangular(L, self.root.T @ (d * misfit) / sigma, lower=True)
+        return float((whitened @ whitened - misfit @ misfit) / 2 - np.log(np.diag(L)).sum())
 
-    def _factorised(self, d: Floats, sigma: float) -> tuple[tuple[Floats, bool], Floats]:
-        """The Cholesky factor of I + H^T H, H = d R / sigma, and a root of the posterior; kept for the next data."""
+    def _factor(self, d: Floats, sigma: float) -> Floats:
+        """The Cholesky factor L of I + H^T H, H = d R / sigma: R L^-T is a root of the posterior covariance.
+
+        It is kept for the next data, as the decay and the noise are most often the same.
+        """
         if not (self._seen and self._seen[1] == sigma and np.array_equal(self._seen[0], d)):
-            H = d[:, None] * self.root / sigma
-            factor = cho_factor(np.eye(H.shape[1]) + H.T @ H, lower=True)
-            L = np.tril(factor[0])
-            self._seen = d, sigma, (L, True), solve_triangular(L, self.root.T, lower=True).T
-        return self._seen[2], self._seen[3]
+            H = (d / sigma)[:, None] * self.root
+            self._seen = d, sigma, cholesky(np.eye(H.shape[1]) + H.T @ H, lower=True)
+        L: Floats = self._seen[2]
+        return L
 
 
 class MixturePrior(Prior):
