@@ -4,6 +4,7 @@ from diffmath.ddpm._environment import choose_device
 from diffmath.ddpm._processes import joined
 from diffmath.ddpm.checkpoints import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from diffmath.ddpm.classifier import Classifier, classify, load_classifier, save_classifier, train_classifier
+from diffmath.ddpm.conditioning import conditioned, cosine_modes
 from diffmath.ddpm.cost import TrainingCost, forward_flop, training_cost
 from diffmath.ddpm.denoisers import gaussian_denoiser, mixture_denoiser, points_denoiser
 from diffmath.ddpm.guidance import guided
@@ -29,6 +30,8 @@ __all__ = [
     "bound_weight",
     "choose_device",
     "classify",
+    "conditioned",
+    "cosine_modes",
     "evaluate",
     "forward_flop",
     "gaussian_decoder",
