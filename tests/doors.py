@@ -18,7 +18,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import meshio
 import numpy as np
+import skfem
 import torch
 
 import diffmath
@@ -44,7 +46,7 @@ KINDS = (  # the first that an annotation matches
     ("time", r"Times"),
     ("mode", r"Mode\b"),
     ("path", r"Path"),
-    ("object", r"Dataset|Schedule|Process|Module|Classifier|Box|Eigenbasis|Flow|Dataset|Gaussian"),
+    ("object", r"Dataset|Schedule|Process|Module|Classifier|Box|Eigenbasis|Flow|Dataset|Gaussian|Mesh"),
     ("sequence", r"Sequence|tuple|Iterable"),
     ("choice", r"Literal|Preserve|Method|Mean|Split|str|dtype"),
     ("flag", r"bool"),
@@ -200,6 +202,8 @@ def examples() -> dict[str, Any]:
     network, classifier = ddpm.UNet(32, 1, 8), ddpm.Classifier().eval()
     directory = Path(tempfile.mkdtemp())
     pixels, idx = directory / "pixels.npy", directory / "idx"
+    triangles = directory / "triangles.vtk"
+    meshio.Mesh(np.eye(3), [("triangle", np.array([[0, 1, 2]]))]).write(triangles)
     np.save(pixels, np.zeros((2, 8, 8), dtype=np.uint8))
     idx.write_bytes(bytes((0, 0, 8, 1, 0, 0, 0, 1, 7)))
     return {
@@ -263,6 +267,10 @@ def examples() -> dict[str, Any]:
         "shift": 0.5,
         "shape": 8,
         "M": np.ones(3),
+        "mesh": skfem.MeshTri(),
+        "Mesh.polygon.points": [(0, 0), (1, 0), (0, 1)],
+        "holes": [[(0.2, 0.2), (0.4, 0.2), (0.2, 0.4)]],
+        "Mesh.read.path": triangles,
         "K": np.diag([1.0, 2.0, 3.0]),
         "mask": np.ones(8, dtype=bool),
         "lengths": (1.0,),
