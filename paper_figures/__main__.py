@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pkgutil
 import sys
 import time
 from itertools import product
@@ -15,13 +16,24 @@ import typer
 # Threads that wait give the processor away; see diffmath.__main__. Before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import paper_figures
 from diffmath._files import require_writable, save_figure
 from paper_figures.run import Profile, Run
+
+FIGURES = sorted(
+    int(module.name.removeprefix("figure"))
+    for module in pkgutil.iter_modules(paper_figures.__path__)
+    if module.name.startswith("figure")
+)
+"""The numbers of the figures: 1 to 7 are the paper's, and later ones are beyond it."""
 
 
 def main(
     figures: Annotated[
-        Optional[list[int]], typer.Argument(min=1, max=7, metavar="[1-7]...", help="Which figures; all unless given.")
+        Optional[list[int]],
+        typer.Argument(
+            min=1, max=FIGURES[-1], metavar=f"[1-{FIGURES[-1]}]...", help="Which figures; all unless given."
+        ),
     ] = None,
     profile: Annotated[
         Profile,
@@ -40,8 +52,10 @@ def main(
         ),
     ] = None,
 ) -> None:
-    """Regenerate figures of Higham, Higham and Grindrod (SIAM Review, 2025) from real MNIST."""
-    numbers = sorted(set(figures or range(1, 8)))
+    """Regenerate figures of Higham, Higham and Grindrod (SIAM Review, 2025) from real MNIST, and some beyond them."""
+    numbers = sorted(set(figures or FIGURES))
+    if missing := set(numbers) - set(FIGURES):
+        raise typer.BadParameter(f"there is no figure {min(missing)}; there are {FIGURES}", param_hint="figures")
     for number, ending in product(numbers, ("png", "pdf")):
         require_writable(out / f"figure{number}.{ending}")
     for number in numbers:

@@ -18,7 +18,7 @@ from diffmath.data import tile
 from diffmath.ddpm import Checkpoint
 from diffmath.schedule import VarianceSchedule
 from paper_figures import __main__ as command
-from paper_figures import figure1, figure2, figure3, figure4, figure5, figure7
+from paper_figures import figure1, figure2, figure3, figure4, figure5, figure7, figure9, figure10
 from paper_figures.run import Profile, Run
 
 SCHEDULE = VarianceSchedule.linear()
@@ -125,13 +125,41 @@ def picture_7(flow, figure, run):
         assert number in caption
 
 
-PICTURES = {1: picture_1, 2: picture_2, 3: picture_3, 4: picture_4, 5: picture_5, 6: picture_6, 7: picture_7}
+def picture_9(found, figure, run):
+    """Estimates with bands that hold most of the step, and a digit that is not blurred any more."""
+    bayes = found.estimates["empirical Bayes"]
+    assert ((bayes.lower <= found.step) & (found.step <= bayes.upper)).mean() > 0.5  # the scale is uncertain
+    assert set(found.digits) == {"Tikhonov", "Gaussian", "mixture", "network"}
+    errors = {name: np.linalg.norm(image - found.digit) for name, image in found.digits.items()}
+    assert errors["mixture"] < errors["Tikhonov"]
+    pictures = [ax.images[0].get_array() for ax in figure.axes if ax.images]
+    assert (np.array(pictures) == [found.digit, found.blurred, *found.digits.values()]).all()
+
+
+def picture_10(found, figure, run):
+    """Simulations have the closed forms' moments; the initial law comes back."""
+    grid = np.linspace(0, 2 * np.pi, 200)
+    for reading, angles in found.angles.items():
+        density = found.densities[reading]
+        expected = (np.cos(2 * grid[:-1]) * density[:-1]).mean() * 2 * np.pi
+        assert np.cos(2 * angles).mean() == pytest.approx(expected, abs=0.03)
+    np.testing.assert_allclose(found.shares, found.expected, atol=0.02)
+    for angles in found.back.values():
+        first = (np.exp(1j * found.model.angles) * found.model.p_0).mean() * 2 * np.pi
+        assert np.exp(1j * angles).mean() == pytest.approx(first, abs=0.03)
+
+
+PICTURES = {
+    int(name.removeprefix("picture_")): picture for name, picture in list(globals().items()) if "picture_" in name
+}
 
 
 @pytest.mark.parametrize(("number", "profile"), [*((n, Profile.auto) for n in PICTURES), (4, Profile.paper)])
 def test_figure(run, monkeypatch, number, profile):
     """What the figure computes and draws is what it says."""
     monkeypatch.setattr(figure4, "N_SAMPLES", 30)
+    monkeypatch.setattr(figure9, "N_STEPS", 5)
+    monkeypatch.setattr(figure10, "N_PATHS", 400)
     called_at.clear()
     brightness.clear()
     this, module = run(number, profile), importlib.import_module(f"paper_figures.figure{number}")
@@ -141,7 +169,8 @@ def test_figure(run, monkeypatch, number, profile):
 
 def test_every_figure_is_tested():
     modules = {module.name for module in pkgutil.iter_modules(paper_figures.__path__)} - {"__main__", "run"}
-    assert modules == {f"figure{number}" for number in PICTURES} == {f"figure{number}" for number in range(1, 8)}
+    assert modules == {f"figure{number}" for number in PICTURES} == {f"figure{number}" for number in command.FIGURES}
+    assert set(range(1, 8)) <= set(PICTURES)
 
 
 def test_which_network(monkeypatch):

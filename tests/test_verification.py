@@ -63,7 +63,7 @@ def test_nothing_is_missing():
     """Every equation and algorithm has a check and code; the figures have their tests."""
     assert sorted(check.label for check in CHECKS) == sorted(LABELS)
     (mark,) = test_figures.test_figure.pytestmark
-    assert {number for number, _ in mark.args[1]} == set(range(1, 8))
+    assert {number for number, _ in mark.args[1]} >= set(range(1, 8))
     assert callable(test_figures.test_every_figure_is_tested)
 
 
