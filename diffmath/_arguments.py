@@ -114,13 +114,14 @@ def number_array(values: Any, name: str, kinds: str = "fiu") -> npt.NDArray[Any]
 def require_unmasked(values: Any, name: str) -> None:
     """ValueError for a masked array, in a list too: the numbers under a mask mean nothing, and numpy would use them."""
 
-    def masked(part: Any) -> bool:
-        if isinstance(part, (list, tuple)):
-            return any(map(masked, part))
-        return isinstance(part, np.ma.MaskedArray) and bool(np.ma.is_masked(part))
-
-    if masked(values):
+    if type(values) is not np.ndarray and _is_masked(values):
         raise ValueError(f"{name} must not have masked entries: fill them, or leave them out")
+
+
+def _is_masked(values: Any) -> bool:
+    if isinstance(values, (list, tuple)):
+        return any(map(_is_masked, values))
+    return isinstance(values, np.ma.MaskedArray) and bool(np.ma.is_masked(values))
 
 
 def as_rng(rng: Any, name: str = "rng") -> np.random.Generator:

@@ -179,12 +179,12 @@ class Box(Eigenbasis):
 
     # Names
 
-    @property
+    @cached_property
     def dims(self) -> tuple[str, ...]:
         """The names x, y, z of the axes; x1, x2, ... if there are more than three."""
         return names(self.ndim)
 
-    @property
+    @cached_property
     def mode_dims(self) -> tuple[str, ...]:
         """The names k_x, k_y, ... of the axes of mode numbers."""
         return tuple(f"k_{axis}" for axis in self.dims)
@@ -281,12 +281,16 @@ class Box(Eigenbasis):
         >>> Box(2).to_values(np.array([1.0, 0.0]))
         array([1., 1.])
         """
-        u = self._values(c, self.shape, "c") / math.sqrt(self.cell_volume)
-        for axis, b in zip(self.axes, self._boundaries, strict=True):
-            u = b.to_values(u, axis)
-        return u
+        return self.into_values(self._values(c, self.shape, "c").copy())
 
     to_grid = to_values
+
+    def into_values(self, c: npt.NDArray[Any]) -> Floats:
+        """As `to_values`, of double precision coefficients that are overwritten."""
+        c /= math.sqrt(self.cell_volume)
+        for axis, b in zip(self.axes, self._boundaries, strict=True):
+            c = b.to_values(c, axis)
+        return c
 
     def gradient(self, c: npt.NDArray[Any]) -> Floats:
         """The gradient of the functions with given coefficients, at the cell centres.

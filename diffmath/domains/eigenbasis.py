@@ -67,6 +67,10 @@ class Eigenbasis(ABC):
     def to_values(self, c: npt.NDArray[Any]) -> Floats:
         """The grid functions with given coefficients."""
 
+    def into_values(self, c: npt.NDArray[Any]) -> Floats:
+        """As `to_values`, of coefficients that may be overwritten."""
+        return self.to_values(c)
+
     @abstractmethod
     def gradient(self, c: npt.NDArray[Any]) -> Floats:
         """The gradients of the functions with given coefficients, of shape (n, ..., points), at quadrature points."""
@@ -183,10 +187,25 @@ class Eigenbasis(ABC):
         return read_only(self.eigenvalues == 0)
 
     @cached_property
+    def null_positions(self) -> npt.NDArray[np.intp]:
+        """Where null modes stand among flattened coefficients."""
+        return read_only(np.flatnonzero(self.null_modes))
+
+    @cached_property
     def lowest_mode(self) -> tuple[int, ...]:
         """The index of the lowest eigenvalue that is not zero."""
         flat = int(np.where(self.null_modes, np.inf, self.eigenvalues).argmin())
         return tuple(int(i) for i in np.unravel_index(flat, self.mode_shape))
+
+    @cached_property
+    def lowest_eigenvalue(self) -> float:
+        """The lowest eigenvalue that is not zero."""
+        return float(self.eigenvalues[self.lowest_mode])
+
+    @cached_property
+    def relative_eigenvalues(self) -> Floats:
+        """The eigenvalues, flattened, in units of the lowest that is not zero: their powers do not overflow."""
+        return read_only(self.eigenvalues.ravel() / self.lowest_eigenvalue)
 
     def apply(self, f: Callable[[Floats], npt.NDArray[Any]], u: npt.NDArray[Any]) -> Floats:
         r"""Apply a function of the Laplacian, :math:`f(-\Delta)\, u = \sum_k f(\mu_k)\, c_k w_k`.

@@ -27,7 +27,15 @@ __all__ = ["Operator"]
 N_MODES = 50
 SYMMETRIC = 1e-12  # of the largest entry
 MOST_STEPPED = 2500
-OF_MODES = ("_pairs", "null_modes", "lowest_mode", "discrete")  # what is derived from the modes, and cached
+OF_MODES = (  # what is derived from the modes, and cached
+    "_pairs",
+    "null_modes",
+    "null_positions",
+    "lowest_mode",
+    "lowest_eigenvalue",
+    "relative_eigenvalues",
+    "discrete",
+)
 
 
 class Operator(Eigenbasis):

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 import xarray as xr
+from xarray.indexes import PandasIndex
 
 from diffmath import __version__
 from diffmath._arguments import real_array
@@ -44,11 +45,11 @@ class Solution(NamedTuple):
     """Arrays over (B, time, ...): modes, or grid values, and what is known of them."""
 
     u: Floats
-    modes: Floats
     fraction: Floats
     multiplier: Floats
     energy: Floats
     preserved: Floats
+    modes: Floats | None = None
 
 
 class Layout(NamedTuple):
@@ -140,11 +141,9 @@ def read_initial(domain: Eigenbasis, u_0: npt.ArrayLike | xr.DataArray, kind: Ki
 def _require_flow(domain: Eigenbasis, u: Floats, name: str, several: bool) -> None:
     """ValueError if an initial condition has null modes alone, such as the constants without flux."""
     flat = u.reshape(len(u), -1)
-    if domain.null_modes.all():
-        raise ValueError(
-            f"the domain must have a mode that is not null; it has {domain.null_modes.sum()} null modes alone"
-        )
-    null = np.flatnonzero(domain.null_modes)
+    null = domain.null_positions
+    if len(null) == domain.eigenvalues.size:
+        raise ValueError(f"the domain must have a mode that is not null; it has {len(null)} null modes alone")
     rest: Floats | float = flat[:, :1] if name == "u_0" and len(null) else 0.0
     still = flat[:, -1:] == rest
     if still.any():  # perhaps: most often the ends differ
@@ -246,8 +245,6 @@ def to_dataset(
     solution: Solution,
     layout: Layout,
     attributes: Mapping[str, Any],
-    *,
-    amplitudes: bool = False,
 ) -> xr.Dataset:
     """The solution of a flow with names, coordinates, units and attributes.
 
@@ -260,18 +257,23 @@ def to_dataset(
         That of the initial conditions.
     attributes : mapping
         With ``method`` and ``mean``.
-    amplitudes : bool
-        Whether to hold the coefficients of the solution, too.
     """
     domain, norm, names = flow.domain, flow.norm, layout.names
-    coords = {
-        names.get(name, name): (tuple(names.get(d, d) for d in np.atleast_1d(dims).tolist()), *rest)
-        for name, (dims, *rest) in domain.coords.items()
-    } | layout.coords
     axes, modes = domain.dims, domain.mode_dims
     known: Any = (..., *map(slice, domain.mode_shape))  # of a truncated basis that was extended
+    since = "time since the state at start_time" if layout.start_time else "time"
+    coords: Any = flow.coords.variables
+    if renamed := bool(layout.coords) or any(name != own for own, name in names.items()):
+        coords = {
+            names.get(name, name): (tuple(names.get(d, d) for d in x.dims), x.data, x.attrs)
+            for name, x in coords.items()
+        } | layout.coords
     units = {str(xr.as_variable(coords[names[d]]).attrs.get("units", "length")) for d in axes if names[d] in coords}
     unit = units.pop() if len(units) == 1 else "length"
+    time = xr.IndexVariable("time", t, {"long_name": since, "units": f"{unit}^2"})
+    coords = {"time": time, **coords}
+    if not renamed:  # the indexes are at hand, and slow to make
+        coords = xr.Coordinates(coords, {"time": PandasIndex(time.to_index(), "time"), **flow.coords.xindexes})
 
     def variable(
         name: str, values: npt.NDArray[np.floating[Any]], *dims: str, **attrs: str
@@ -287,23 +289,22 @@ def to_dataset(
         ("preserved", solution.preserved, (), {"long_name": norm.quantity}),
         ("energy_fraction", solution.fraction[known], modes, {"long_name": share}),
     ]
-    if amplitudes:
+    if solution.modes is not None:
         parts.append(("amplitude", solution.modes[known], modes, {"long_name": "coefficients in the eigenfunctions"}))
     variables = {name: variable(name, values, *dims, **attrs) for name, values, dims, attrs in parts}
-    since = "time since the state at start_time" if layout.start_time else "time"
-    time = ("time", t, {"long_name": since, "units": f"{unit}^2"})
-    return xr.Dataset(variables, {"time": time, **coords}).assign_attrs(
+    attrs: dict[str, Any] = dict(
         equation=norm.equation,
         domain=domain.description,
         **_geometry(domain),
         axes=", ".join(str(names[d]) for d in axes),
         preserve=norm.name,
-        lowest_eigenvalue=float(domain.eigenvalues[domain.lowest_mode]),
+        lowest_eigenvalue=domain.lowest_eigenvalue,
         **attributes,
         mean_note=MEANS[attributes["mean"]],
         start_time=layout.start_time,
         versions=f"diffmath {__version__}, numpy {np.__version__}, scipy {scipy.__version__}",
     )
+    return xr.Dataset(variables, coords, attrs)
 
 
 def _geometry(domain: Eigenbasis) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ from diffmath._arguments import require_instance, require_number
 from diffmath.domains import Box, Eigenbasis  # noqa: F401  # Box is for the examples
 from diffmath.domains.eigenbasis import Floats, Mode
 from diffmath.pde.dataset import Mean, Solution, as_dtype, read_initial, read_times, require_mean, to_dataset
-from diffmath.pde.norms import Preserve, as_norm
+from diffmath.pde.norms import NORMS, Preserve, as_norm
 from diffmath.pde.restart import box_of, continuation
 from diffmath.pde.spectral import heat_modes
 from diffmath.pde.stability import check_stability
@@ -35,7 +36,7 @@ __all__ = ["RenormalizedFlow"]
 
 Method = Literal["spectral", "finite-difference"]
 TINY = float(np.finfo(np.float64).tiny)
-LARGE = 1e150  # grid values beyond are scaled before they are transformed
+LARGE = 1e50  # grid values beyond are scaled before they are transformed, amplitudes before they are squared
 
 
 class RenormalizedFlow:
@@ -70,6 +71,11 @@ class RenormalizedFlow:
         self.domain: Any = domain  # an Eigenbasis; a Box has more, and whoever gave it may use that
         self.preserve = preserve
         self.norm = as_norm(preserve)
+
+    @cached_property
+    def coords(self) -> xr.Coordinates:
+        """The coordinates of the domain, which solutions have."""
+        return xr.Dataset(coords=self.domain.coords).coords
 
     # Eigenmodes
 
@@ -263,8 +269,9 @@ class RenormalizedFlow:
         modes, layout = read_initial(self.domain, c, "modes")
         t = read_times(times)
         attributes = {"method": "spectral, from amplitudes", "mean": require_mean(mean)}
-        solution = self._diagnosed(*self._spectral(modes.copy(), 1.0, t, mean, C))
-        return to_dataset(self, t, solution, layout, attributes, amplitudes=True)
+        modes = modes.copy()
+        solution = self._diagnosed(modes, t, self._prepared(modes, 1.0, mean, C), amplitudes=True)
+        return to_dataset(self, t, solution, layout, attributes)
 
     def evolve(
         self,
@@ -296,9 +303,9 @@ class RenormalizedFlow:
             return np.asarray(self.solve(u_0, times, mean=mean, C=C).u)
         u, layout = read_initial(self.domain, u_0)
         t = read_times(times)
-        v, scale = self._spectral(*self._transformed(u, layout.largest), t, require_mean(mean), C)
-        v *= scale
-        solution = as_dtype(self._values(v), layout.dtype)
+        c, unit = self._transformed(u, layout.largest)
+        size = self._prepared(c, unit, require_mean(mean), C)
+        solution = as_dtype(self._values(heat_modes(self.domain, c, t, self.norm, size)), layout.dtype)
         return solution.reshape(*layout.shape, len(t), *self.domain.shape)
 
     # Going on
@@ -384,49 +391,54 @@ class RenormalizedFlow:
         unit = 1.0 if 1 / LARGE < largest < LARGE else math.ldexp(1.0, math.frexp(largest)[1])
         return self.domain.to_modes(u if unit == 1.0 else u / unit), unit
 
-    def _spectral(self, c: Floats, unit: float, t: Floats, mean: Mean, C: float | None) -> tuple[Floats, Floats]:
-        """The solution's modes over (B, time, ...), from amplitudes c in a unit, which may be overwritten.
-
-        They are v * scale, where v has a largest mode near 1, and scale, over (B, time, 1, ...), is a number.
-        """
-        domain, norm, null = self.domain, self.norm, self.domain.null_modes
-        axes = tuple(range(1, c.ndim))
+    def _prepared(self, c: Floats, unit: float, mean: Mean, C: float | None) -> Floats:
+        """The norms of solutions from amplitudes c in a unit, shape (B,); removes the mean from c if that is asked."""
+        domain, norm, null = self.domain, self.norm, self.domain.null_positions
+        counted = c.reshape(len(c), -1)
         if mean == "project":
-            c[:, null] = 0.0
-        counted = ~null if null.any() and not norm.sees_mean else None
-        largest = np.abs(c if counted is None else c[:, counted]).reshape(len(c), -1).max(axis=1)
+            counted[:, null] = 0.0
+        elif not norm.sees_mean:
+            counted = np.delete(counted, null, axis=1)
+        largest = np.maximum(counted.max(axis=1), -counted.min(axis=1))
         if not largest.all():
             raise ValueError(f"initial condition {int(largest.argmin())} has no mode that the flow could preserve")
-        relative = c / _expand(largest, len(axes))
-        norm.require_homogeneous(domain, relative)
-        start = norm.size(domain, relative) * largest * unit if C is None else np.full(len(c), self._size_of(C))
-        v = heat_modes(domain, c, t, counted)
-        with np.errstate(over="ignore"):
-            return v, _expand(start[:, None] / norm.size(domain, v), len(axes))
+        scale: Floats | float = 1.0
+        if not 1 / LARGE < largest.min() <= largest.max() < LARGE:
+            scale, c = largest, c / _expand(largest, c.ndim - 1)
+        norm.require_homogeneous(domain, c)
+        return np.full(len(c), self._size_of(C)) if C is not None else norm.size(domain, c) * scale * unit
 
     def _values(self, b: Floats) -> Floats:
-        """The grid values of a solution's modes, checked to be float64 numbers."""
+        """The grid values of a solution's modes, which may be overwritten, checked to be float64 numbers."""
         with np.errstate(over="ignore", invalid="ignore"):
-            u: Floats = self.domain.to_values(b)
-        if not np.isfinite(u).all():
-            raise OverflowError('the solution exceeds float64: use mean="project", or scale u_0')
+            u: Floats = self.domain.into_values(b)
+            if not (np.isfinite(u.sum()) or np.isfinite(u).all()):  # the sum is quick, and may overflow
+                raise OverflowError('the solution exceeds float64: use mean="project", or scale u_0')
         return u
 
-    def _diagnosed(self, v: Floats, scale: Floats) -> Solution:
-        """The solution with all that is known of it, from its modes v * scale."""
-        b = v * scale
-        return self._measured(self.domain, self._values(b), b, v)
+    def _exact(self, u: Floats, largest: float, t: Floats, mean: Mean, C: float | None) -> Solution:
+        """The solution from grid values, on a domain whose modes span them."""
+        c, unit = self._transformed(u, largest)
+        return self._diagnosed(c, t, self._prepared(c, unit, mean, C))
 
-    def _measured(self, domain: Eigenbasis, u: Floats, b: Floats, v: Floats) -> Solution:
-        """The solution with its diagnostics, checked to be float64 numbers; v are its modes b but for a factor."""
-        norm = self.norm
-        shares, multiplier = norm.shares(domain, v), norm.multiplier(domain, v)
+    def _diagnosed(self, c: Floats, t: Floats, size: Floats, amplitudes: bool = False) -> Solution:
+        """The solution from amplitudes c, of a given norm, with all that is known of it."""
+        b = heat_modes(self.domain, c, t, self.norm, size)
+        diagnostics = self._diagnostics(self.domain, b / _expand(size, c.ndim), size[:, None])
+        return Solution(self._values(b.copy() if amplitudes else b), *diagnostics, b if amplitudes else None)
+
+    def _diagnostics(
+        self, domain: Eigenbasis, v: Floats, scale: Floats | float = 1.0
+    ) -> tuple[Floats, Floats, Floats, Floats]:
+        """What is known of a solution beside its values, checked to be float64 numbers, from its modes v * scale."""
+        norm, gradient = self.norm, NORMS["gradient"]
+        size, shares, multiplier = norm.measure(domain, v)
         with np.errstate(over="ignore", under="ignore"):
-            preserved = norm.size(domain, b) ** norm.degree
-            energy = preserved if norm.power == 1 else as_norm("gradient").size(domain, b) ** 2
+            preserved = (size * scale) ** norm.degree
+            energy = preserved if norm is gradient else (gradient.size(domain, v) * scale) ** 2
         if not ((preserved >= TINY) & (preserved < np.inf) & (energy < np.inf)).all():
             raise OverflowError(f"the preserved quantity of u_0 must be a float64 number above {TINY:.3g}: scale u_0")
-        return Solution(u, b, shares, multiplier, energy, preserved)
+        return shares, multiplier, energy, preserved
 
     def _scaled_to(self, u_0: Floats, mean: Mean, C: float | None) -> Floats:
         """Initial conditions with the preserved quantity C on the domain's discretisation, if it is given."""
@@ -442,7 +454,7 @@ class RenormalizedFlow:
         u, parts, null = (a.reshape(batch, *a.shape[run.null.ndim - 2 :]) for a in (run.states, run.parts, run.null))
         b = domain.to_modes(parts)
         b[..., domain.null_modes] = null  # apart: added to the rest, a mean that has grown would drown it
-        return self._measured(domain, u, b, b)
+        return Solution(u, *self._diagnostics(domain, b))
 
 
 def _expand(values: Floats, ndim: int) -> Floats:

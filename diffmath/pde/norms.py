@@ -64,16 +64,23 @@ class Norm(ABC):
     def size(self, domain: Eigenbasis, c: Floats) -> Floats:
         """N(u) for functions with coefficients c."""
 
+    def size_within(self, domain: Eigenbasis, modes: slice, c: Floats) -> Floats:
+        """N(u) for functions with a range of the flattened modes alone, c of shape (B, modes), with nothing lost."""
+        whole = np.zeros((len(c), domain.eigenvalues.size))
+        whole[:, modes] = c
+        return self.size(domain, whole.reshape(len(c), *domain.mode_shape))
+
     @abstractmethod
     def multiplier(self, domain: Eigenbasis, c: Floats) -> Floats:
         r"""The rate :math:`\lambda` at which the heat flow lowers log N."""
 
     def shares(self, domain: Eigenbasis, c: Floats) -> Floats:
-        """The share of each mode in the preserved quantity if that is a sum over modes, else in the energy (21)."""
-        squares, weight, _ = _squares(domain, c, 1 if self.power is None else self.power)
-        squares *= weight
-        squares /= squares.sum(axis=-1, keepdims=True)
-        return squares.reshape(c.shape)
+        """The share of each mode in the energy (21), or in the preserved quantity if that is a sum over modes too."""
+        return _shares(domain, c, 1)[0]
+
+    def measure(self, domain: Eigenbasis, c: Floats) -> tuple[Floats, Floats, Floats]:
+        """The `size`, the `shares` and the `multiplier`, which may have work in common."""
+        return self.size(domain, c), self.shares(domain, c), self.multiplier(domain, c)
 
     def require_homogeneous(self, domain: Eigenbasis, c: Floats) -> None:  # noqa: B027
         """Raise a ValueError unless N(-2 u) = 2 N(u), which holds by construction unless the norm is a user's."""
@@ -113,6 +120,7 @@ class QuadraticNorm(Norm):
     r"""The norms :math:`N(u)^2 = \sum_k \mu_k^s c_k^2`, sums over modes."""
 
     degree = 2
+    power: int  # of mu
 
     def __init__(self, name: str, power: int, quantity: str, equation: str = Norm.equation) -> None:
         self.name, self.power, self.quantity, self.equation = name, power, quantity, equation
@@ -120,13 +128,26 @@ class QuadraticNorm(Norm):
 
     def size(self, domain: Eigenbasis, c: Floats) -> Floats:
         """N(u) for functions with coefficients c."""
-        squares, weight, unit = _squares(domain, c, self.power or 0)
+        return self.size_within(domain, slice(None), _flat(domain, c))
+
+    def size_within(self, domain: Eigenbasis, modes: slice, c: Floats) -> Floats:
+        """N(u) for functions with coefficients c, of shape (..., modes), of a range of modes alone."""
+        squares, weight, unit = _squares(domain, c, self.power, modes)
         size: Floats = np.sqrt(squares @ weight) * unit
         return size
 
     def multiplier(self, domain: Eigenbasis, c: Floats) -> Floats:
         """The mean of the eigenvalues, weighted by the modes' shares; for s = 1 that of eq. (22)."""
-        return _flat(domain, self.shares(domain, c)) @ domain.eigenvalues.ravel()
+        return self.measure(domain, c)[2]
+
+    def shares(self, domain: Eigenbasis, c: Floats) -> Floats:
+        """The share of each mode in the preserved quantity."""
+        return self.measure(domain, c)[1]
+
+    def measure(self, domain: Eigenbasis, c: Floats) -> tuple[Floats, Floats, Floats]:
+        """The size, the shares, and the multiplier, which is the mean of the eigenvalues under the shares."""
+        shares, size = _shares(domain, c, self.power)
+        return size, shares, _flat(domain, shares) @ domain.eigenvalues.ravel()
 
 
 class TotalVariation(Norm):
@@ -256,16 +277,23 @@ def _flat(domain: Eigenbasis, c: Floats) -> Floats:
     return c.reshape(*c.shape[: c.ndim - len(domain.mode_shape)], -1)
 
 
-def _squares(domain: Eigenbasis, c: Floats, power: int) -> tuple[Floats, Floats, float]:
-    """The squares c^2, with one axis of modes, (mu / mu_1)^s, and mu_1^(s / 2): in this unit nothing overflows."""
-    lowest = float(domain.eigenvalues[domain.lowest_mode])
-    weight = (domain.eigenvalues.ravel() / lowest) ** power
-    c = _flat(domain, c)
+def _squares(domain: Eigenbasis, c: Floats, power: int, modes: slice = slice(None)) -> tuple[Floats, Floats, float]:
+    """The squares c^2 of a range of modes, (mu / mu_1)^s, and mu_1^(s / 2): in this unit nothing overflows."""
+    weight = domain.relative_eigenvalues[modes]
     with np.errstate(over="ignore", under="ignore"):
         squares = c * c
-        if power:
-            squares[..., domain.null_modes.ravel()] = 0.0  # also where a mean has grown beyond float64
-    return squares, weight, lowest ** (power / 2)
+    if power:
+        squares[..., (weight == 0).nonzero()[0]] = 0.0  # also where a mean has grown beyond float64
+    return squares, weight if power == 1 else weight**power, domain.lowest_eigenvalue ** (power / 2)
+
+
+def _shares(domain: Eigenbasis, c: Floats, power: int) -> tuple[Floats, Floats]:
+    """The share of each mode in the sum over modes of mu^s c^2, and the root of that sum."""
+    shares, weight, unit = _squares(domain, _flat(domain, c), power)
+    shares *= weight
+    total = shares.sum(axis=-1)
+    shares /= total[..., None]
+    return shares.reshape(c.shape), np.sqrt(total) * unit
 
 
 def _gradient(domain: Eigenbasis, c: Floats) -> Floats:

@@ -92,20 +92,10 @@ class Problem:
         return self.norm.size(self.domain, self.start.c)
 
     @cached_property
-    def lowest(self) -> float:
-        """The lowest eigenvalue m_1 that is not zero."""
-        return float(self.domain.eigenvalues[self.domain.lowest_mode])
-
-    @cached_property
-    def null_modes(self) -> npt.NDArray[np.intp]:
-        """Where null modes stand among flattened amplitudes."""
-        return np.flatnonzero(self.domain.null_modes)
-
-    @cached_property
     def null_functions(self) -> Floats:
         """The null modes as flattened grid functions, shape (number of null modes, number of points)."""
-        amplitudes = np.zeros((len(self.null_modes), self.domain.eigenvalues.size))
-        amplitudes[range(len(amplitudes)), self.null_modes] = 1.0
+        amplitudes = np.zeros((len(self.domain.null_positions), self.domain.eigenvalues.size))
+        amplitudes[range(len(amplitudes)), self.domain.null_positions] = 1.0
         functions = self.domain.to_values(amplitudes.reshape(-1, *self.domain.mode_shape))
         return functions.reshape(len(amplitudes), math.prod(self.domain.shape))
 
@@ -113,13 +103,13 @@ class Problem:
         """The state of grid functions u, without the rounding along null modes, and amplitudes of the null modes."""
         c = self.domain.to_modes(u)
         flat = c.reshape(len(c), -1)
-        u = u - (flat[:, self.null_modes] @ self.null_functions).reshape(u.shape)
-        flat[:, self.null_modes] = null
+        u = u - (flat[:, self.domain.null_positions] @ self.null_functions).reshape(u.shape)
+        flat[:, self.domain.null_positions] = null
         return State(u, c)
 
     def null(self, state: State) -> Floats:
         """The amplitudes of the null modes, shape (B, number of null modes)."""
-        amplitudes: Floats = state.c.reshape(len(state.c), -1)[:, self.null_modes]
+        amplitudes: Floats = state.c.reshape(len(state.c), -1)[:, self.domain.null_positions]
         return amplitudes
 
     def values(self, parts: Floats, null: Floats) -> Floats:
@@ -182,7 +172,7 @@ class Record:
             if not len(times) or self.now > times[-1]:
                 times, states = np.append(times, self.now), [*states, self.state]
             places = np.arange(len(times))
-        n, n_null = len(problem.start.u), len(problem.null_modes)
+        n, n_null = len(problem.start.u), len(problem.domain.null_positions)
         u = np.array([s.u for s in states]).reshape(len(states), n, *problem.domain.shape)
         amplitudes = np.array([problem.null(s) for s in states]).reshape(len(states), n, n_null)
         parts, null = (self.unscaled(array[places].swapaxes(0, 1)) for array in (u, amplitudes))
@@ -192,15 +182,15 @@ class Record:
         """Whether the change since an earlier state is below the tolerance; unless given, see `integrate`."""
         problem, c, m = self.problem, state.c, self.problem.domain.eigenvalues
         passed = t - self.earlier[0]
-        if passed * problem.lowest < THETA or tolerance == 0 or problem.info["integrator"] == "exact":
+        if passed * problem.domain.lowest_eigenvalue < THETA or tolerance == 0 or problem.info["integrator"] == "exact":
             return False
         before, self.earlier = self.earlier[1].c, (t, state)
         if tolerance is None:
             if problem.info["integrator"] not in SCHEMES or problem.null(state).any():
                 return False
-            tolerance = STEADY * problem.lowest
+            tolerance = STEADY * problem.domain.lowest_eigenvalue
             # An unstable steady state is not one where the flow ends: all but the lowest modes must be gone.
-            others = np.abs(c[:, m > (1 + 1e-9) * problem.lowest])
+            others = np.abs(c[:, m > (1 + 1e-9) * problem.domain.lowest_eigenvalue])
             if others.max(initial=0.0) > math.sqrt(STEADY) * np.abs(c).max():
                 return False
         with np.errstate(invalid="ignore"):

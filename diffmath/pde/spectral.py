@@ -5,9 +5,10 @@ are all lost once every mode has underflowed. So each mode is evaluated relative
 
 .. math:: v_j(t) = \frac{c_j}{|c_k|}\, e^{-(\mu_j - \mu_k) t}, \qquad k = \arg\max_j\, \log |c_j| - \mu_j t ,
 
-with the gaps :math:`\mu_j - \mu_k` of the domain, which do not cancel. No mode exceeds 1, whatever the time, and those
-that underflow do not matter beside the largest. The rounding error of a mode is that of the exponent, about
-:math:`10^{-16} |\log (c_j / c_k)|` where modes of amplitudes :math:`c_j` and :math:`c_k` have become equally large.
+with the gaps :math:`\mu_j - \mu_k` of the domain, which do not cancel; then the norm is made what it shall be. No mode
+exceeds 1, whatever the time, and those that underflow do not matter beside the largest. The rounding error of a mode is
+that of the exponent, about :math:`10^{-16} |\log (c_j / c_k)|` where modes of amplitudes :math:`c_j` and :math:`c_k`
+have become equally large.
 """
 
 from __future__ import annotations
@@ -20,78 +21,86 @@ import numpy.typing as npt
 
 from diffmath.domains import Eigenbasis
 from diffmath.domains.eigenbasis import Floats
+from diffmath.pde.norms import Norm
 
 __all__ = ["heat_modes"]
 
 HORIZON = 1e18  # in units of 1 / mu_1: by then, modes whose eigenvalues differ in float64 have parted, as at infinity
 UNDERFLOW = 745.0  # exp(-745) is the last that is not zero
+LARGEST = float(np.finfo(np.float64).max)
 NEAR = 2.0**-20  # of a mode: a spectrum with that much of it may be evaluated relative to it
 
 
-def heat_modes(domain: Eigenbasis, c: Floats, times: Floats, counted: npt.NDArray[np.bool_] | None = None) -> Floats:
-    """The heat flow of spectra, each state up to a positive factor that brings its largest mode near 1.
+def heat_modes(domain: Eigenbasis, c: Floats, times: Floats, norm: Norm, size: Floats | float = 1.0) -> Floats:
+    """The heat flow of spectra, renormalised.
 
     Parameters
     ----------
     domain : Eigenbasis
     c : array of float64, shape (B, ``*mode_shape``)
-        Amplitudes, each spectrum with a counted mode that is not zero.
+        Amplitudes, each spectrum with a mode that is not zero, and of an eigenvalue that is not zero unless the norm
+        sees the mean.
     times : array of float64, shape (n,)
         Of either sign, or infinite.
-    counted : array of bool, shape ``mode_shape``, optional
-        The modes among which the largest is chosen; all unless given. Others may overflow.
+    norm : Norm
+    size : array of float64, shape (B,), or float
+        The norm of the result.
 
     Returns
     -------
     numpy.ndarray, float64, shape (B, n, ``*mode_shape``)
+        Null modes that the norm does not see may overflow.
 
     Examples
     --------
     >>> from diffmath.domains import Box
-    >>> heat_modes(Box(3), np.array([[0.0, 0.25, 1.0]]), np.array([0.0, np.inf]))[0].tolist()
-    [[0.0, 0.25, 1.0], [0.0, 1.0, 0.0]]
+    >>> from diffmath.pde.norms import NORMS
+    >>> b = heat_modes(Box(3), np.array([[0.0, 3.0, 4.0]]), np.array([0.0, np.inf]), NORMS["value"])
+    >>> b[0].round(15).tolist()
+    [[0.0, 0.6, 0.8], [0.0, 1.0, 0.0]]
     """
-    spectra = c.reshape(len(c), -1)
-    uncounted = np.zeros(spectra.shape[1], dtype=bool) if counted is None else ~counted.ravel()
+    spectra, size = c.reshape(len(c), -1), size * np.ones(len(c))
     sizes = np.abs(spectra)
-    sizes[:, uncounted] = 0.0
-    largest = sizes.max(axis=0)
-    horizon = HORIZON / float(domain.eigenvalues[domain.lowest_mode])
-    v = np.zeros((len(c), len(times), spectra.shape[1]))
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        for i, t in enumerate(np.clip(times, -horizon, horizon).tolist()):
+    unseen = domain.null_positions[: 0 if norm.sees_mean else None]
+    sizes[:, unseen] = 0.0
+    horizon = HORIZON / domain.lowest_eigenvalue
+    b = np.zeros((len(c), len(times), spectra.shape[1]))
+    with np.errstate(all="ignore"):
+        of_all = np.log(sizes.max(axis=0))
+        for i, t in enumerate(times.tolist()):
             members: Any = slice(None)  # relative to one mode, which all of them have
-            envelope = largest
+            logarithms = of_all
             while True:
-                k, exponents, present = _largest_mode(domain, envelope, uncounted, t)
-                # The root, twice: of ratios of 400 decades, it neither over- nor underflows.
-                root = np.exp(exponents[present] / -2) / math.sqrt(envelope[k])
-                near = sizes[members, k] >= NEAR * envelope[k]
+                k, exponents, present = _largest_mode(domain, logarithms, unseen, min(max(t, -horizon), horizon))
+                c_k = sizes[members, k]
+                most = float(c_k.max())
+                near = c_k >= NEAR * most
                 these = members if near.all() else np.arange(len(c))[members][near]
-                state = spectra[these, present] * root
-                v[these, i, present] = np.multiply(state, root, out=state)
-                if near.all():
+                # The root, twice: of ratios of 400 decades, it neither over- nor underflows. Absent modes stay zero.
+                root = np.minimum(np.exp(exponents[present] / -2) / math.sqrt(most), LARGEST)
+                v = spectra[these, present] * root
+                v *= root
+                b[these, i, present] = v * (size[these] / norm.size_within(domain, present, v))[:, None]
+                if these is members:
                     break
                 members = np.arange(len(c))[members][~near]
-                envelope = sizes[members].max(axis=0)
-    v[..., uncounted] = np.where(spectra[:, None, uncounted] == 0, 0.0, v[..., uncounted])
-    return v.reshape(len(c), len(times), *domain.mode_shape)
+                logarithms = np.log(sizes[members].max(axis=0))
+    return b.reshape(len(c), len(times), *domain.mode_shape)
 
 
 def _largest_mode(
-    domain: Eigenbasis, sizes: Floats, uncounted: npt.NDArray[np.bool_], t: float
+    domain: Eigenbasis, logarithms: Floats, unseen: npt.NDArray[np.intp], t: float
 ) -> tuple[int, Floats, slice]:
     """The mode k that is largest at time t, the exponents (mu_j - mu_k) t, and a range beyond which modes underflow."""
-    absent = sizes == 0
-    logarithms = np.log(sizes, where=~absent, out=np.full(sizes.shape, -np.inf))
-    k = int(sizes.argmax())
+    j = int((logarithms - domain.eigenvalues.ravel() * t).argmax())  # but for rounding
     while True:
-        index = tuple(int(i) for i in np.unravel_index(k, domain.mode_shape))
-        exponents = domain.gaps(index).ravel() * t
-        exponents[absent & ~uncounted] = 0.0
-        ahead = np.where(absent, -np.inf, logarithms - exponents)
+        k = j
+        exponents = domain.gaps(tuple(int(i) for i in np.unravel_index(k, domain.mode_shape))).ravel() * t
+        ahead = logarithms - exponents
         j = int(ahead.argmax())
         if not ahead[j] > ahead[k] + 1e-9:
-            present = np.flatnonzero((ahead > ahead[k] - UNDERFLOW) | uncounted)
-            return k, exponents, slice(int(present[0]), int(present[-1]) + 1)
-        k = j
+            break
+    remains = ahead > ahead[k] - UNDERFLOW
+    remains[unseen] = True
+    present = remains.nonzero()[0]
+    return k, exponents, slice(int(present[0]), int(present[-1]) + 1)

@@ -216,9 +216,8 @@ _OPTIONS: dict[str, tuple[float, float, str, tuple[str, ...]]] = {
 def _exact(problem: Problem, name: str, options: dict[str, float]) -> Iterator[tuple[float, State]]:
     """The heat flow of the modes, rescaled, at each of the times."""
     domain, null = problem.domain, problem.domain.null_modes
-    counted = None if problem.norm.sees_mean else ~null
     for t in problem.moments.tolist():
-        c = heat_modes(domain, problem.start.c, np.array([t]), counted)[:, 0]
+        c = heat_modes(domain, problem.start.c, np.array([t]), problem.norm)[:, 0]
         yield t, problem.rescaled(State(domain.to_values(np.where(null, 0.0, c)), c))
 
 
@@ -227,7 +226,7 @@ def _march(problem: Problem, name: str, options: dict[str, float]) -> Iterator[t
     domain, info, scheme = problem.domain, problem.info, SCHEMES[name]
     dt, theta = options.get("dt"), options.get("theta", THETA)
     bound = scheme.bound_on(domain, problem.start.u)
-    limit = min(bound, FARTHEST / problem.lowest)
+    limit = min(bound, FARTHEST / problem.domain.lowest_eigenvalue)
     if dt is not None and dt >= limit:
         raise ValueError(
             f'"{scheme.name}" needs dt < {limit:.6g} on this grid, else the lowest mode loses to '

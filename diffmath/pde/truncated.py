@@ -40,14 +40,14 @@ def exact(flow: RenormalizedFlow, u: Floats, largest: float, t: Floats, mean: Me
     >>> flow = RenormalizedFlow(Mask(np.ones((30, 20), dtype=bool), n_modes=10))
     >>> noise = np.random.default_rng(0).standard_normal((1, 600))
     >>> solution = exact(flow, noise, 4.0, np.array([0.0]), "project", None)
-    >>> bool(np.allclose(solution.u[:, 0], noise - noise.mean())), solution.modes.shape
+    >>> bool(np.allclose(solution.u[:, 0], noise - noise.mean())), solution.fraction.shape
     (True, (1, 1, 10))
     """
     if flow.domain.is_complete:
-        return flow._diagnosed(*flow._spectral(*flow._transformed(u, largest), t, mean, C))
+        return flow._exact(u, largest, t, mean, C)
     n, parts = flow.domain.n_modes, []
     for one in u:
         extended = type(flow)(flow.domain._resolving(one / np.abs(one).max(), t), flow.norm)
-        part = extended._diagnosed(*extended._spectral(*extended._transformed(one[None], largest), t, mean, C))
-        parts.append(part._replace(modes=part.modes[..., :n], fraction=part.fraction[..., :n]))
-    return Solution(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        part = extended._exact(one[None], largest, t, mean, C)
+        parts.append(part._replace(fraction=part.fraction[..., :n]))
+    return Solution(*(np.concatenate(arrays) for arrays in zip(*(part[:-1] for part in parts), strict=True)))
