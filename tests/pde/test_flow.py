@@ -2,44 +2,17 @@
 
 import math
 
-import mpmath as mp
 import numpy as np
 import pytest
 import scipy.linalg
 import xarray as xr
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from diffmath.pde import Box, RenormalizedFlow
 from tests import laws
-from tests.strategies import boxes, spectra
-
-BOX = Box(shape=(64,))
-FLOW = RenormalizedFlow(BOX)
-TIMES = [0.0, 1e-5, 1e-3, 0.02, 0.3, 2.0, 50.0]
-
-
-def grid(c, box=BOX):
-    """The grid function with amplitudes c_1, c_2, ... in 1-D."""
-    modes = np.zeros(box.shape)
-    modes[1 : len(c) + 1] = c
-    return box.to_grid(modes)
-
-
-def exact(c, t, x):
-    """u(x, t), lambda(t) and p_k(t) on [0, 1] to 60 digits: the heat flow, then one scaling."""
-    with mp.workdps(60):
-        c = [mp.mpf(float(a)) for a in c]
-        mu = [(k * mp.pi) ** 2 for k in range(1, len(c) + 1)]
-        v = [a * mp.exp(-m * mp.mpf(t)) for a, m in zip(c, mu, strict=True)]
-        energy = [m * b**2 for m, b in zip(mu, v, strict=True)]
-        scale = mp.sqrt(mp.fsum(m * a**2 for a, m in zip(c, mu, strict=True)) / mp.fsum(energy))
-        u = [
-            scale * mp.sqrt(2) * mp.fsum(b * mp.cos(k * mp.pi * mp.mpf(float(y))) for k, b in enumerate(v, start=1))
-            for y in x
-        ]
-        p = [e / mp.fsum(energy) for e in energy]
-        return [float(a) for a in u], float(mp.fsum(m * q for m, q in zip(mu, p, strict=True))), [float(q) for q in p]
+from tests.pde.flows import BOX, FLOW, TIMES, exact, grid
+from tests.strategies import spectra
 
 
 def test_figure_7_is_exact():
@@ -74,28 +47,6 @@ def test_against_60_digits(c, t):
     laws.within(ds.u.values[0, some], u, 1e-12 * size, label="u")
     laws.within(ds.multiplier.item(), multiplier, 1e-12 * multiplier, label="multiplier")
     laws.within(ds.energy_fraction.values[0, 1 : len(p) + 1], p, 1e-12, label="shares")
-
-
-@given(spectra())
-def test_energy_is_kept_and_the_multiplier_never_rises(c):
-    """Eq. (21); d lambda / dt = -2 Var_p(mu) <= 0; lambda ends at the lowest mode's mu."""
-    ds = FLOW.solve(grid(c), TIMES)
-    laws.conserved(ds.energy.values, ulps=64)
-    laws.never_rises(ds.multiplier.values, ulps=64)
-    laws.within(ds.energy_fraction.sum("k_x"), 1, 1e-14, label="shares")
-    laws.within(ds.multiplier.values[-1], math.pi**2, 1e-14 * math.pi**2, label="multiplier")
-
-
-def test_energy_is_the_papers():
-    """The integral (21) of the solution itself, by a fine quadrature of its derivative, and C from the formula."""
-    c = [0.5, -0.3, 0.2]
-    ds = FLOW.solve(grid(c), [0.0, 0.05])
-    x = (np.arange(20_000) + 0.5) / 20_000
-    for i in range(2):
-        modes = BOX.to_modes(ds.u.values[i])[:6]
-        slope = -sum(b * math.sqrt(2) * k * math.pi * np.sin(k * math.pi * x) for k, b in enumerate(modes))
-        assert (slope**2).mean() == pytest.approx(ds.energy.values[i], rel=1e-10)
-        assert ds.energy.values[i] == pytest.approx(sum((k * math.pi * a) ** 2 for k, a in enumerate(c, start=1)))
 
 
 def test_solves_the_equation():
@@ -219,78 +170,6 @@ def test_a_steady_state_from_the_grid_and_from_modes():
     assert from_grid.energy_fraction.sel(k_x=k).values[1] < 0.001
 
 
-def test_energy_of_a_step_is_2_log_2_of_the_differences():
-    """It grows with the resolution, for both; with one C the solutions agree in scale too."""
-    energies = []
-    for n in (512, 1024):
-        box = Box(shape=(n,))
-        flow, u_0 = RenormalizedFlow(box), np.where(box.coordinates[0] < 0.5, -1.0, 1.0)
-        spectral = flow.solve(u_0, 0.01)
-        energies.append([spectral.energy.item(), flow.solve(u_0, 0.0, "finite-difference").energy.item()])
-    noise = np.random.default_rng(0).standard_normal(1 << 16)
-    of_noise = RenormalizedFlow(Box(noise.shape))
-    spectral_noise, difference_noise = (
-        of_noise.solve(noise, 0.0, m).energy.item() for m in ("spectral", "finite-difference")
-    )
-    assert spectral_noise / difference_noise == pytest.approx(math.pi**2 / 6, rel=0.02)  # 5 sigma is 0.015
-    energies = np.array(energies)
-    np.testing.assert_allclose(energies[1] / energies[0], 2, rtol=1e-2)
-    np.testing.assert_allclose(energies[:, 0] / energies[:, 1], 2 * math.log(2), rtol=1e-4)
-    middle = np.where(box.coordinates[0] < 0.5, -1.0, 1.0)
-    middle[n // 2] = 0  # the cell's average of a jump in its middle
-    halves = [flow.solve(middle, 0.0, m).energy.item() for m in ("spectral", "finite-difference")]
-    assert halves[0] / halves[1] == pytest.approx(4 * math.log(2) - math.pi**2 / 6, rel=1e-4)
-    u, scaled = spectral.u, flow.solve(u_0, 0.01, C=3.0)
-    np.testing.assert_allclose(scaled.energy, 3, rtol=1e-14)
-    np.testing.assert_allclose(scaled.u, u * math.sqrt(3 / spectral.energy.item()), rtol=1e-12, atol=1e-14)
-    differences = flow.solve(u_0, 0.01, "finite-difference", C=3.0)
-    np.testing.assert_allclose(differences.energy, 3, rtol=1e-12)
-    np.testing.assert_allclose(differences.u, scaled.u, atol=2e-3)
-
-
-FUNCTIONALS = ["gradient", "value", "laplacian", "total_variation", lambda u: float(np.abs(u).max())]
-
-
-@pytest.mark.parametrize("preserve", FUNCTIONALS, ids=lambda p: p if isinstance(p, str) else "callable")
-@pytest.mark.parametrize("method", ["spectral", "finite-difference"])
-def test_any_functional_is_preserved(preserve, method):
-    """And the multiplier is -d/dt log N of the heat flow, here seen in the mean, which grows by it alone."""
-    flow = RenormalizedFlow(BOX, preserve)
-    u_0 = 0.1 + grid([0.4, 0.7, -0.2, 0.1])
-    dt, t = 1e-5, 0.01
-    ds = flow.solve(u_0, [0.0, t - dt, t, t + dt, 0.2], method, mean="keep")
-    np.testing.assert_allclose(ds.preserved, ds.preserved[0], rtol=1e-12)
-    growth = np.log(ds.u.mean("x").values)
-    rate = (growth[3] - growth[1]) / (2 * dt)
-    # Central differences in time; for finite differences steps of the second order that are not the same ones.
-    assert rate == pytest.approx(ds.multiplier.values[2], rel=1e-5 if method == "spectral" else 2e-2)
-    for mean in ("keep", "project"):
-        scaled = flow.solve(u_0, t, method, mean=mean, C=2.0)
-        np.testing.assert_allclose(scaled.preserved, 2.0, rtol=1e-12)
-
-
-def test_the_total_variation_is_the_true_one():
-    """Of a monotone function it is the difference of its ends, from which the flow starts and at which it stays."""
-    box = Box(shape=(400,))
-    flow = RenormalizedFlow(box, "total_variation")
-    c = np.zeros(400)
-    c[1] = 1.0
-    c[3] = 0.05  # monotone: 9 * 0.05 < 1
-    ends = 2 * math.sqrt(2) * (c[1] + c[3])
-    ds = flow.solve_modes(c, [0.0, 0.05, 1.0])
-    np.testing.assert_allclose(ds.preserved, ds.preserved[0], rtol=1e-13)
-    np.testing.assert_allclose(ds.preserved, ends, rtol=1e-5)  # the midpoint rule of 400 cells: (3 pi h)^2 / 24
-    # mu_1 at last; before, the rate at which the ends of the heat flow approach each other.
-    v = math.sqrt(2) * c[[1, 3]] * np.exp(-np.array([1, 9]) * math.pi**2 * 0.05)
-    mu = np.array([1, 9]) * math.pi**2
-    np.testing.assert_allclose(ds.multiplier[1:], [(mu * v).sum() / v.sum(), mu[0]], rtol=1e-5)
-    plane = Box(shape=(40, 40))  # |grad u| of a function of x + y is sqrt 2 of its slope along x
-    ds = RenormalizedFlow(plane, "total_variation").solve_modes({(1, 0): 1.0, (0, 1): 1.0}, 0.0)
-    x, y = np.meshgrid(*[np.linspace(0, 1, 1000, endpoint=False) + 5e-4] * 2, indexing="ij")
-    expected = np.hypot(np.sin(math.pi * x), np.sin(math.pi * y)).mean() * math.sqrt(2) * math.pi
-    assert ds.preserved.item() == pytest.approx(expected, rel=1e-3)
-
-
 @given(spectra(6), spectra(6), st.floats(0, 0.3))
 def test_products(first, second, t):
     """The heat flow of f(x) g(y) is the product of theirs, and so is the flow that keeps the L2 norm."""
@@ -336,65 +215,6 @@ def test_batches(method):
     assert FLOW.solve(u_0.reshape(2, 1, 64), 0.1, method).u.dims == ("batch_1", "batch_2", "time", "x")
 
 
-@settings(max_examples=100)  # of up to 9 x 9 x 9 cells at eight times
-@given(boxes(), st.integers(1, 3), st.integers(0, 2**32 - 1), st.sampled_from(["gradient", "value", "laplacian"]))
-@example(Box((300,)), 1, 0, "gradient")
-@example(Box((70, 40), (3.0, 1.0)), 2, 0, "gradient")
-@example(Box((5, 5)), 1, 0, "gradient")
-def test_evolve_is_the_bare_solution(box, n_batch, seed, preserve):
-    """What `solve` gives as u, in fewer passes: to a few roundings of each state's size, at all times in any order."""
-    rng = np.random.default_rng(seed)
-    u_0 = rng.standard_normal((n_batch, *box.shape))
-    times = np.append(0, max(box.lengths) ** 2 * 10.0 ** rng.uniform(-6, 3, 7))
-    rng.shuffle(times)
-    flow = RenormalizedFlow(box, preserve)
-    expected = flow.solve(u_0, times).u.values
-    size = np.abs(expected).max(axis=tuple(range(2, expected.ndim)), keepdims=True)
-    laws.close(flow.evolve(u_0, times), expected, ulps=12, scale=size, label="u")
-    laws.within(flow.evolve(u_0, times, C=2.0), flow.solve(u_0, times, C=2.0).u, 1e-12, label="C")
-
-
-def test_evolve_where_it_must_take_care():
-    """A lowest mode that is small or absent, a kept mean, time backwards and at infinity, extreme sizes, float32."""
-    u_0 = np.stack([grid([1.0, 0.5]), grid([0.2, -0.4, 0.3])])
-    absent = np.zeros(64)
-    absent[[3, 9]] = 1.0
-    for u, times, options in (
-        (u_0, [0.1, -1e-4, 0.0], {"mean": "keep", "C": 2.0}),
-        (u_0, [0.1, -1e-4], {}),
-        (u_0, [math.inf, 0.1], {}),
-        (BOX.to_grid(absent), [0.001, 0.0], {}),
-        (1e50 * BOX.to_grid(absent), [0.001, 0.0], {}),
-        (np.stack([u_0[0], BOX.to_grid(absent)]), [0.001, 0.0], {}),
-        (1e-140 * u_0, [0.1], {}),
-        (1e140 * u_0, [0.1], {}),
-    ):
-        expected = FLOW.solve(u, times, **options).u.values
-        np.testing.assert_array_equal(FLOW.evolve(u, times, **options), expected)
-    assert FLOW.evolve(u_0[0].astype(np.float32), 0.1).dtype == np.float32
-    assert FLOW.evolve(u_0[0], 0.1).shape == (1, 64)
-    kept = u_0.copy()
-    forth, back = FLOW.evolve(u_0, [0.0, 0.1]), FLOW.evolve(u_0, [0.1, 0.0])
-    np.testing.assert_array_equal(u_0, kept)
-    np.testing.assert_array_equal(forth, back[:, ::-1])
-
-
-@pytest.mark.parametrize("cell", [0, 1, 5])
-def test_one_cell_that_differs(cell):
-    """Is enough not to be constant."""
-    u_0 = (np.arange(6) == cell).astype(float)
-    ds = RenormalizedFlow(Box((6,))).solve(u_0, 0.0)
-    np.testing.assert_allclose(ds.u[0], u_0 - 1 / 6, atol=1e-15)
-
-
-@pytest.mark.parametrize("method", ["spectral", "finite-difference"])
-def test_preserved_value_with_its_mean(method):
-    """The integral of u^2, on a box that is not of unit length."""
-    box = Box((16,), (2.5,))
-    ds = RenormalizedFlow(box, "value").solve(0.3 + grid([1.0, 0.5], box), [0.0, 0.1], method, mean="keep")
-    np.testing.assert_allclose((ds.u.values**2).sum(axis=-1) * box.cell_volume, ds.preserved, rtol=1e-13)
-
-
 @pytest.mark.parametrize("size", [1e-140, 1e140])
 def test_very_small_and_large(size):
     """Anything whose energy is a float64 number is solved; the rest is refused."""
@@ -413,38 +233,6 @@ def test_very_small_and_large(size):
         np.testing.assert_allclose(solve(long, 0.1 * length**2), solve(BOX, 0.1), atol=1e-12)
     with pytest.raises(OverflowError, match="exceeds float32"):
         FLOW.solve(grid([1.0, 0.5]).astype(np.float32), 0.1, C=1e90)
-
-
-@pytest.mark.parametrize("n_cells", [5_000, 1 << 15, 1 << 18])
-def test_evolve_on_fine_grids(n_cells):
-    """Where k^2 leaves few bits for the time, and every mode counts: as exact as `solve`, to some roundings."""
-    flow = RenormalizedFlow(Box((n_cells,)))
-    u_0 = np.random.default_rng(0).standard_normal(n_cells)
-    for octaves in (1.0, 30.0, 120.0):
-        t = octaves * math.log(2) / (math.pi * n_cells) ** 2
-        expected = flow.solve(u_0, t).u.values
-        # Transforms of so many values, and sums over as many, twice.
-        laws.close(flow.evolve(u_0, t), expected, ulps=50, scale=np.abs(expected).max())
-
-
-@pytest.mark.parametrize("short", [1e-3, 1e-6, 1e-8])
-def test_flat_boxes(short):
-    """A short, fine axis has long decayed when the long one has hardly begun; infinity is that of the slowest mode."""
-    flow = RenormalizedFlow(Box((8, 64), (1.0, short)))
-    line = RenormalizedFlow(Box((8,)))
-    u = line.solve_modes({1: 1.0, 2: 1.0}, [0.1, 1.0, math.inf])
-    plane = flow.solve_modes({(1, 0): 1.0, (2, 0): 1.0, (1, 5): 3.0}, [0.1, 1.0, math.inf], C=float(u.energy[0]))
-    np.testing.assert_allclose(plane.amplitude.values[..., 0], u.amplitude.values, rtol=1e-13, atol=1e-300)
-    np.testing.assert_allclose(plane.multiplier, u.multiplier, rtol=1e-13)
-    batch = np.zeros((2, 8, 64))
-    batch[0, 1, 0] = batch[0, 2, 0] = batch[1, 0, 1] = batch[1, 0, 2] = 1.0  # one slow, one fast
-    for times in ([math.inf], [-math.inf], [0.1, 0.2]):
-        together = flow.solve_modes(batch, times).energy_fraction.values
-        for member, share in zip(batch, together, strict=True):
-            alone = flow.solve_modes(member, times).energy_fraction.values
-            np.testing.assert_allclose(share, alone, rtol=0, atol=1e-14)
-        if times == [math.inf]:
-            np.testing.assert_allclose([together[0, 0, 1, 0], together[1, 0, 0, 1]], 1, rtol=1e-14)
 
 
 @pytest.mark.parametrize("modes", [{1: 1.0}, {1: 1.0, 2: 1.0}, {2: 1e-20, 7: 1e-100}])
@@ -517,14 +305,6 @@ def test_dataset(method, shape, tmp_path):
         xr.testing.assert_identical(back.load(), ds)
 
 
-def test_functionals_that_cannot_be_preserved():
-    u_0 = grid([1.0, 0.5])
-    with pytest.raises(ValueError, match=r"must obey N\(a u\) = \|a\| N\(u\)"):
-        RenormalizedFlow(BOX, lambda u: float((u**2).sum())).solve(u_0, 0.1)
-    with pytest.raises(ValueError, match="must be positive and finite; it is 0.0"):
-        RenormalizedFlow(BOX, lambda u: 0.0).solve(u_0, 0.1)
-
-
 def test_bad_arguments():
     u_0 = grid([1.0])
     with pytest.raises(ValueError, match="must not be constant: it is 2.0 everywhere"):
@@ -568,18 +348,6 @@ def test_bad_arguments():
         FLOW.solve(u_0, math.inf, "finite-difference", integrator="pade02")
 
 
-@pytest.mark.parametrize("preserve", FUNCTIONALS, ids=lambda p: p if isinstance(p, str) else "callable")
-def test_steady_states_of_any_functional(preserve):
-    """A positive multiple of w_k of the preserved quantity C: with that it has N^2 = C, or N = C, and stays."""
-    flow = RenormalizedFlow(BOX, preserve)
-    u, w = flow.steady_state(3, C=2.5), BOX.eigenfunction(3)
-    laws.close(u, w * (u[0] / w[0]), ulps=8, scale=abs(u).max())
-    assert u[0] * w[0] > 0
-    ds = flow.solve(u, [0.0, 0.001])
-    np.testing.assert_allclose(ds.preserved, 2.5, rtol=1e-12)
-    np.testing.assert_allclose(ds.multiplier, BOX.eigenvalue(3), rtol=1e-9)
-
-
 @pytest.mark.parametrize("n_axes", [3, 4])
 def test_names_of_axes(n_axes):
     """x, y, z; beyond that numbers."""
@@ -591,27 +359,6 @@ def test_names_of_axes(n_axes):
     assert list(ds.data_vars) == ["u", "multiplier", "energy", "preserved", "energy_fraction"]
     assert list(ds.coords) == ["time", *names, *(f"k_{name}" for name in names)]
     assert ds.attrs["domain"] == " x ".join(["[0, 1] in 3 cells"] * n_axes)
-
-
-@pytest.mark.parametrize(("preserve", "s"), [("gradient", 1), ("value", 0), ("laplacian", 2), ("total_variation", 1)])
-def test_shares_of_the_differences(preserve, s):
-    """Of the modes in sum m^s c^2, with m of the difference Laplacian; in the energy where there is no such sum."""
-    ds = RenormalizedFlow(BOX, preserve).solve(grid([1.0, 0.5, -0.3]), 0.01, "finite-difference")
-    share = BOX.discrete_eigenvalues**s * BOX.to_modes(ds.u.values[0]) ** 2
-    np.testing.assert_allclose(ds.energy_fraction[0], share / share.sum(), rtol=0, atol=1e-13)
-
-
-@pytest.mark.parametrize("k", [20, 250])
-def test_evolve_of_a_weak_lowest_mode(k):
-    """Where modes 1 and k become level, at mu_k t = 30: few larger exponents matter."""
-    box = Box(shape=(300,))
-    c = np.zeros(300)
-    c[1], c[k] = 1e-13, 1.0
-    u_0, level = box.to_grid(c), math.log(1e13) / (box.eigenvalue(k) - box.eigenvalue(1))
-    times = level * np.linspace(0.9, 1.1, 9)
-    flow = RenormalizedFlow(box)
-    for got, want in zip(flow.evolve(u_0, times), flow.solve(u_0, times).u.values, strict=True):
-        laws.close(got, want, ulps=12, scale=abs(want).max())
 
 
 @pytest.mark.parametrize("boundary", [("periodic", "no-flux"), ("fixed", "no-flux"), ("fixed", "periodic")])
