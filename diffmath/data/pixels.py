@@ -1,4 +1,7 @@
-"""Between files, tensors and pictures: scaling pixels to [-1, 1], resizing images, and sheets of them."""
+"""Between files, tensors and pictures: scaling pixels to [-1, 1], resizing images, and sheets of them.
+
+All raise a ValueError for arrays of another shape or dtype, and for numbers out of range.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,8 @@ __all__ = ["resize", "save_sheet", "tile", "to_tensor"]
 def to_tensor(images: npt.ArrayLike, size: int = 32) -> torch.Tensor:
     """Resize images and scale their pixels from [0, 255] to [-1, 1], as the network sees them.
 
-    The resizing is bilinear with pixel areas aligned (``align_corners=False``). Only where images shrink it is
-    antialiased, as for the enlargement 28 -> 32 there is nothing to alias. It keeps all of the digit, where padding to
-    32 x 32 would shrink it relative to the frame. Nothing is flipped.
+    The resizing is bilinear with pixel areas aligned, and antialiased where images shrink. It keeps all of the digit,
+    where padding to 32 x 32 would shrink it relative to the frame. Nothing is flipped.
 
     Parameters
     ----------
@@ -33,11 +35,6 @@ def to_tensor(images: npt.ArrayLike, size: int = 32) -> torch.Tensor:
     Returns
     -------
     torch.Tensor, shape (N, 1, size, size) or (N, 3, size, size), float32, in [-1, 1]
-
-    Raises
-    ------
-    ValueError
-        If the images are not uint8 of such a shape, or the size is not positive.
 
     Examples
     --------
@@ -76,21 +73,13 @@ def tile(images: npt.ArrayLike, columns: int, rows: int | None = None) -> npt.ND
 
     Parameters
     ----------
-    images : array, shape (N, 1, H, W) or (N, 3, H, W)
-        Pixels in [-1, 1], -1 black and 1 white.
+    images : array, shape (N, 1, H, W) or (N, 3, H, W), in [-1, 1]
     columns, rows : int
         Images in a row, and rows; as many rows as are needed unless given.
 
     Returns
     -------
-    numpy.ndarray, shape (rows (H + 2) - 2, columns (W + 2) - 2), float32
-        With a further axis of three colours for images in colour.
-
-    Raises
-    ------
-    ValueError
-        If the images have another shape or are not finite, ``columns`` or ``rows`` is not positive, or the images do
-        not fit in the rows.
+    numpy.ndarray, shape (rows (H + 2) - 2, columns (W + 2) - 2) or (..., 3), float32
 
     Examples
     --------
@@ -122,12 +111,12 @@ def save_sheet(path: str | os.PathLike[str], images: Any, columns: int | None = 
     Parameters
     ----------
     path : path
-    images : array or tensor, shape (N, 1, H, W) or (N, 3, H, W)
-        Pixels in [-1, 1]; what lies outside is black or white.
+    images : array or tensor
+        As for `tile`; pixels beyond [-1, 1] are black or white.
     columns : int, optional
         Images in a row; about as many as rows unless given.
     scale : int
-        Each pixel becomes a square with sides of so many.
+        The sides of the square that each pixel becomes.
 
     Examples
     --------

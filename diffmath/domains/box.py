@@ -239,8 +239,11 @@ class Box(Eigenbasis):
         numpy.ndarray, float64, the box's shape
         """
         index = self._index(k)
-        gaps = outer_sum([(part - part[i]) * scale for i, (part, scale) in zip(index, self._squares, strict=True)])
+        gaps = outer_sum(self._gaps_along_axes(index))
         return gaps if self.ndim == 1 else without_rounding(gaps, self.eigenvalues[index])
+
+    def _gaps_along_axes(self, index: tuple[int, ...]) -> list[Floats]:
+        return [(part - part[i]) * scale for i, (part, scale) in zip(index, self._squares, strict=True)]
 
     def to_modes(self, u: npt.NDArray[Any]) -> Floats:
         """The coefficients c_k of grid functions, u = sum_k c_k w_k.
@@ -368,27 +371,15 @@ class DifferenceBox(Box):
     @cached_property
     def eigenvalues(self) -> Floats:
         r"""The eigenvalues :math:`m_k` of minus the difference Laplacian, float64 of the box's shape, read-only."""
-        return read_only(self._product_of_sines([np.zeros(())] * self.ndim))
+        return read_only(outer_sum(self._products_of_sines([np.zeros(())] * self.ndim)))
 
-    def gaps(self, k: Mode) -> Floats:
-        r"""The differences :math:`m_j - m_k`, by :math:`\sin^2 a - \sin^2 b = \sin(a - b) \sin(a + b)`.
+    def _gaps_along_axes(self, index: tuple[int, ...]) -> list[Floats]:
+        r"""The differences of eigenvalues, by :math:`\sin^2 a - \sin^2 b = \sin(a - b) \sin(a + b)`."""
+        waves = zip(index, self._boundaries, self.shape, strict=True)
+        return self._products_of_sines([b.waves(n)[i] for i, b, n in waves])
 
-        Parameters
-        ----------
-        k : int or tuple of int
-            The index of a mode, see `mode`.
-
-        Returns
-        -------
-        numpy.ndarray, float64, the box's shape
-        """
-        index = self._index(k)
-        waves = (b.waves(n)[i] for i, b, n in zip(index, self._boundaries, self.shape, strict=True))
-        gaps = self._product_of_sines(list(waves))
-        return gaps if self.ndim == 1 else without_rounding(gaps, self.eigenvalues[index])
-
-    def _product_of_sines(self, others: Sequence[Any]) -> Floats:
-        """The sum over the axes of (4 / h^2) sin(a - b) sin(a + b) for the integers of a, and one of b for each."""
+    def _products_of_sines(self, others: Sequence[Any]) -> list[Floats]:
+        """For each axis (4 / h^2) sin(a - b) sin(a + b) for the integers of a, and one of b."""
         parts = []
         for b, n, h, other in zip(self._boundaries, self.shape, self.spacing, others, strict=True):
             waves, half_turn = b.waves(n), 2 * n / b.period  # sin(m pi / half_turn) vanishes at m = half_turn
@@ -396,7 +387,7 @@ class DifferenceBox(Box):
             total = np.minimum(total, half_turn - total)  # so that the sine near pi is as accurate as that near 0
             unit = math.pi / half_turn
             parts.append((2 / h) ** 2 * np.sin((waves - other) * unit) * np.sin(total * unit))
-        return outer_sum(parts)
+        return parts
 
     @cached_property
     def stiffness(self) -> sp.csr_array:

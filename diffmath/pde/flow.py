@@ -77,8 +77,6 @@ class RenormalizedFlow:
         """The coordinates of the domain, which solutions have."""
         return xr.Dataset(coords=self.domain.coords).coords
 
-    # Eigenmodes
-
     def growth_rate(self, k: Mode, j: Mode) -> float:
         r"""Eq. (23): the rate :math:`\mu_k - \mu_j` of a perturbation by mode j of the steady state of mode k.
 
@@ -107,9 +105,7 @@ class RenormalizedFlow:
 
         Parameters
         ----------
-        k : int, or tuple of int in several dimensions
-            The mode number of the steady state.
-        n_modes, **options
+        k, n_modes, **options
             As for that function.
 
         Returns
@@ -153,8 +149,6 @@ class RenormalizedFlow:
         u: Floats = self.domain.to_values(c)
         return u
 
-    # Solutions
-
     def solve(
         self,
         u_0: npt.ArrayLike | xr.DataArray,
@@ -174,8 +168,8 @@ class RenormalizedFlow:
             a batch. On a box they are read as trigonometric polynomials. For a function with jumps give its cell
             averages; its energy grows with the resolution.
         times : float or array of float, shape (n,)
-            Times, in units of length squared, in any order. Spectral: infinity is the limit, and negative ones are
-            backward evolution at this finite resolution, which moves the energy to the highest mode present.
+            Times, in units of length squared, in any order. Spectral: infinity is the limit, and negative ones go
+            backward at this finite resolution, which moves the energy to the highest mode present.
         method : {"spectral", "finite-difference"}
             "spectral" is exact but for the rounding of the grid values: a mode that is absent from u_0 is present in
             them at about 1e-16, and grows by :math:`e^{(\mu_k - \mu_j) t}` relative to mode k. So a steady state k > 1
@@ -186,12 +180,10 @@ class RenormalizedFlow:
             of u_0, so that the solution decays to the first eigenmode. "keep" keeps it, with its exact growth.
         C : float, optional
             The preserved quantity, if it is not to be that of u_0: the solution is scaled. Compare methods with one C:
-            the spectral energy of a step is 2 ln 2 = 1.386 times that of finite differences if the jump is between two
-            cells, 4 ln 2 - pi^2 / 6 = 1.13 times if it is in the middle of one, and pi^2 / 6 times for white noise.
+            the spectral energy of a step between two cells is 2 ln 2 = 1.386 times that of finite differences.
         **options
-            For finite differences, see `diffmath.pde.stepping.integrate`: ``integrator`` ("exact" in time unless
-            given), ``dt``, ``theta``, ``rtol``, ``atol``, ``steady_tolerance``, ``callback``, ``progress``. On Ctrl-C
-            the run raises `diffmath.pde.stepping.Interrupted`, which holds the finished states as its ``dataset``.
+            For finite differences, those of `diffmath.pde.stepping.integrate`. On Ctrl-C the run raises
+            `diffmath.pde.stepping.Interrupted`, which holds the finished states as its ``dataset``.
 
         Returns
         -------
@@ -308,8 +300,6 @@ class RenormalizedFlow:
         solution = as_dtype(self._values(heat_modes(self.domain, c, t, self.norm, size)), layout.dtype)
         return solution.reshape(*layout.shape, len(t), *self.domain.shape)
 
-    # Going on
-
     @classmethod
     def from_dataset(cls, ds: xr.Dataset, preserve: Preserve | None = None) -> RenormalizedFlow:
         """The flow of a solution, with its domain, to go on with.
@@ -317,14 +307,13 @@ class RenormalizedFlow:
         Parameters
         ----------
         ds : xarray.Dataset
-            A solution of `solve` on a box, perhaps read from a file.
+            A solution of `solve`, perhaps read from a file.
         preserve : optional
             The function that is preserved, where that is no name.
 
         Examples
         --------
-        >>> ds = RenormalizedFlow(Box((64,), (2.0,)), "value").solve_modes({3: 1.0}, 0.5)
-        >>> flow = RenormalizedFlow.from_dataset(ds)
+        >>> flow = RenormalizedFlow.from_dataset(RenormalizedFlow(Box(64, 2.0), "value").solve_modes({3: 1.0}, 0.5))
         >>> flow.domain.lengths, flow.preserve
         ((2.0,), 'value')
         """
@@ -370,8 +359,6 @@ class RenormalizedFlow:
         (0.5, True)
         """
         return continuation(ds, self).solve(times, method, **options)
-
-    # Private
 
     def _steady_mode(self, k: Mode) -> tuple[int, ...]:
         """The index of a mode that is a steady state."""

@@ -24,21 +24,16 @@ class Check:
 
     Attributes
     ----------
-    label : str
-        The equation's number in the paper or the algorithm's name, perhaps with the part of it that is checked.
-    claim : str
-        What is checked.
+    label, claim : str
+        The equation's number or the algorithm's name, and what is checked.
     code : tuple of str
         The dotted names of the objects that implement the equation. The check calls all of them, which a test asserts.
     method : str
-        "property" (against the printed formula in 50 digits or exact arithmetic), "general rule" (against
-        `diffmath.gaussian`), "quadrature", "symbolic", "exact solution" or "Monte Carlo".
-    tolerance : float
-        The largest relative error that passes.
+        "property" (the printed formula), "general rule" (`diffmath.gaussian`), "quadrature" and so on.
     example : callable
         Takes a random generator and returns one `Example`.
-    share : float
-        The part of the requested examples that a costly check takes; it takes at least one.
+    tolerance, share : float
+        The largest relative error that passes, and the part of the requested examples that a costly check takes.
     """
 
     label: str
@@ -57,8 +52,7 @@ def check(
 
     Examples
     --------
-    >>> code = ["diffmath.schedule.VarianceSchedule"]
-    >>> @check("(4)", "alpha = 1 - beta", code=code, method="property", tolerance=1e-15)
+    >>> @check("(4)", "alpha = 1 - beta", code=["diffmath.schedule.VarianceSchedule"], method="property", tolerance=0)
     ... def one_minus_beta(rng):
     ...     schedule = VarianceSchedule(rng.uniform(0.1, 0.5, 10))
     ...     return Example(abs(schedule.alpha + schedule.beta - 1).max(), "T = 10")
