@@ -87,7 +87,18 @@ def flow(
         typer.Option("--keep-mean/--remove-mean", help="Keep the mean, with its growth; removed unless given."),
     ] = None,
     variable: Annotated[Optional[str], typer.Option(help="The variable of a .nc file; u unless given.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the initial conditions noise and modes.")] = 0,
+    noise: Annotated[
+        Optional[float],
+        typer.Option(
+            min=0,
+            help="Force the flow by noise that is white in time, of this strength in each mode of the preserved "
+            "quantity. --dt is then the largest step, 1e-3 unless given.",
+        ),
+    ] = None,
+    reading: Annotated[
+        Optional[str], typer.Option(help="Of the noise: rescale (unless given), stratonovich or force.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise, and of the initial conditions noise and modes.")] = 0,
     out: Annotated[
         Path,
         typer.Option(help="The NetCDF file to write. Its times count from the initial state, whose own is start_time."),
@@ -128,11 +139,18 @@ def flow(
     require_output(animate, "--animate", tuple(FILMS), dimension=dimension)
     chosen = {"integrator": integrator, "dt": dt, "theta": theta, "steady_tolerance": steady_tolerance}
     options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    if noise is not None and (method or set(options) - {"dt"}):
+        raise typer.BadParameter("of the solvers' options only --dt goes with noise", param_hint="--noise")
+    if reading is not None and noise is None:
+        raise typer.BadParameter("a reading needs --noise", param_hint="--reading")
     if (method or problem.method) == Method.finite_difference:
         options["progress"] = sys.stderr.isatty()
     interrupted = False
     try:
-        dataset = problem.solve(moments, method and method.value, **options)
+        if noise is None:
+            dataset = problem.solve(moments, method and method.value, **options)
+        else:
+            dataset = problem.solve_forced(moments, noise, reading, dt=dt or 1e-3, rng=seed)
     except Interrupted as interruption:
         interrupted, dataset = True, interruption.dataset
     except KeyboardInterrupt:

@@ -81,6 +81,25 @@ class Problem:
             interrupted.dataset = self._labelled(interrupted.dataset)
             raise
 
+    def solve_forced(self, times: npt.ArrayLike, D: float, reading: Any = None, **options: Any) -> xr.Dataset:
+        """Solve the problem under noise of equal strength in all modes, one path of `diffmath.pde.stochastic`.
+
+        Parameters
+        ----------
+        times : float or array of float
+        D : float
+            The variance of the noise in each mode of the preserved quantity.
+        reading : optional
+            "rescale" unless given.
+        **options
+            Of `ForcedFlow.solve`, such as ``dt`` and ``rng``.
+        """
+        from diffmath.pde.stochastic import ForcedFlow
+
+        power, values = self.flow.norm.power or 0, self._from_modes() if self.values is None else self.values
+        forced = ForcedFlow(self.flow, lambda mu: D / mu**power, reading or "rescale")
+        return self._labelled(forced.solve(values, times, **options).isel(path=0))
+
     def _labelled(self, solution: xr.Dataset) -> xr.Dataset:
         """A solution with the attributes and coordinates of the one from which it goes on."""
         if self.previous is None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from diffmath._arguments import as_rng, real_array, require_count, require_positive
 from diffmath.domains.eigenbasis import Floats
-from diffmath.pde.dataset import read_initial, read_times
+from diffmath.pde.dataset import Solution, read_initial, read_times, to_dataset
 
 if TYPE_CHECKING:
     from diffmath.pde.flow import RenormalizedFlow
@@ -193,8 +193,8 @@ class ForcedFlow:
         Returns
         -------
         xarray.Dataset
-            ``u`` (path, time, x, ...); ``amplitude`` and ``energy_fraction`` (path, time, k_x, ...); ``energy`` and
-            ``preserved`` (path, time).
+            As of `RenormalizedFlow.solve_modes`, with ``path`` as the first axis. ``multiplier`` is the mean of the
+            eigenvalues under the shares, without what the noise adds to it.
         """
         domain = self.flow.domain
         values, layout = read_initial(domain, u_0)
@@ -220,32 +220,14 @@ class ForcedFlow:
                     y = step(y, rates, span / n, pushes, generator.random(n_paths) < 0.5)
                     bar.update()
                 states[:, i] = y.T
-        return self._dataset(states * math.sqrt(C), t, {"C": C, "dt": dt}, layout)
-
-    def _dataset(self, y: Floats, t: Floats, attributes: dict[str, Any], layout: Any) -> xr.Dataset:
-        """Paths with names and coordinates."""
-        domain, norm = self.flow.domain, self.flow.norm
-        amplitude, share = (np.zeros((*y.shape[:2], *domain.mode_shape)) for _ in range(2))
-        amplitude[..., self._used] = y / np.sqrt(self._weight)
-        squares = y**2
-        share[..., self._used] = squares / squares.sum(axis=-1, keepdims=True)
-        energy = (domain.eigenvalues * amplitude**2).reshape(*y.shape[:2], -1).sum(axis=-1)
-        paths = ("path", "time")
-        names = layout.names
-        space, modes = ((*paths, *(names[d] for d in own)) for own in (domain.dims, domain.mode_dims))
-        coords = {
-            names.get(name, name): (tuple(names.get(d, d) for d in np.atleast_1d(dims).tolist()), *rest)
-            for name, (dims, *rest) in domain.coords.items()
-        }
-        return xr.Dataset(
-            {
-                "u": (space, domain.to_values(amplitude), {"long_name": "solution"}),
-                "amplitude": (modes, amplitude, {"long_name": "coefficients in the eigenfunctions"}),
-                "energy": (paths, energy, {"long_name": "integral of |grad u|^2"}),
-                "preserved": (paths, squares.sum(axis=-1), {"long_name": norm.quantity}),
-                "energy_fraction": (modes, share, {"long_name": "share of each mode in the preserved quantity"}),
-            },
-            {"time": ("time", t), **coords, **layout.coords},
-        ).assign_attrs(
-            domain=domain.description, preserve=norm.name, reading=self.reading, method="Ninomiya-Victoir", **attributes
-        )
+        y = states * math.sqrt(C)
+        modes, shares = (np.zeros((*states.shape[:2], *domain.mode_shape)) for _ in range(2))
+        modes[..., self._used] = y / np.sqrt(self._weight)
+        shares[..., self._used] = states**2
+        multiplier = states**2 @ self.eigenvalues
+        energy = (y**2 / self._weight * self.eigenvalues).sum(axis=-1)
+        preserved = (y**2).sum(axis=-1)
+        solution = Solution(domain.to_values(modes), shares, multiplier, energy, preserved, modes)
+        layout = layout._replace(dims=("path",), shape=(n_paths,))
+        attributes = {"method": "Ninomiya-Victoir", "mean": "project", "reading": self.reading, "C": C, "dt": dt}
+        return to_dataset(self.flow, t, solution, layout, attributes)

@@ -229,6 +229,22 @@ def test_films_paths_and_suffixes(tmp_path, monkeypatch):
     assert read_problem("~/flow.nc").previous is not None
 
 
+def test_noise(tmp_path):
+    """One path with the energy kept, another for another seed, readings that differ; it goes on without noise."""
+    out = tmp_path / "flow.nc"
+    command = ("w1", "-n", 16, "-t", 0, "-t", 0.1, "--noise", 20, "--out", out)
+    ds = done(*command, "--plot", tmp_path / "flow.png")
+    assert ds.u.dims == ("time", "x")
+    np.testing.assert_allclose(ds.energy, np.pi**2, rtol=1e-13)
+    assert ds.energy_fraction.sel(k_x=1)[1] < 0.99
+    for change in (("--seed", 1), ("--dt", 0.01), ("--reading", "force", "--preserve", "value")):
+        assert np.abs(done(*command, *change).u[1] - ds.u[1]).max() > 1e-3
+    assert "only --dt" in refused(*command, "--integrator", "pade02")
+    assert "rescale, stratonovich, force" in refused(*command, "--reading", "ito")
+    assert "--reading" in refused("w1", "-t", 1, "--reading", "force")
+    assert done(out, "-t", 0, "--out", tmp_path / "next.nc").attrs["method"].startswith("spectral")
+
+
 def test_ctrl_c_keeps_what_is_finished(tmp_path, monkeypatch):
     """The states at the times that were reached, and the last one, from which the run goes on; exit status 130."""
     out, checked = tmp_path / "flow.nc", runs.Record._is_steady
