@@ -105,6 +105,11 @@ class Eigenbasis(ABC):
         """The coordinates of the points of grid functions, of shape (n, ``*shape``); not all domains have any."""
         raise TypeError(f"{type(self).__name__} has no coordinates")
 
+    @property
+    def topology(self) -> dict[str, Any]:
+        """What a file needs beside coordinates to show grid functions, as variables of xarray; nothing on grids."""
+        return {}
+
     # What follows from these
 
     @property

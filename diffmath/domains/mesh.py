@@ -244,6 +244,15 @@ class Mesh(Operator):
         axes = zip(names(len(self.points)), self.points, strict=True)
         return super().coords | {a: ("node", x, {"units": "length"}) for a, x in axes}
 
+    @property
+    def topology(self) -> dict[str, Any]:
+        """The triangles between nodes, those of the boundary for solids, by the UGRID convention."""
+        axes = " ".join(names(len(self.points)))
+        about = {"cf_role": "mesh_topology", "topology_dimension": 2, "node_coordinates": axes}
+        about["face_node_connectivity"] = "mesh_faces"
+        faces = {"cf_role": "face_node_connectivity", "start_index": 0}
+        return {"mesh": ((), np.int32(0), about), "mesh_faces": (("face", "corner"), self.triangles, faces)}
+
 
 def _refinement(value: int) -> int:
     return require_count("refinement", value, 0, 10)

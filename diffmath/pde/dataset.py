@@ -292,6 +292,8 @@ def to_dataset(
     if solution.modes is not None:
         parts.append(("amplitude", solution.modes[known], modes, {"long_name": "coefficients in the eigenfunctions"}))
     variables = {name: variable(name, values, *dims, **attrs) for name, values, dims, attrs in parts}
+    if "mesh" in (topology := domain.topology):  # the UGRID convention
+        variables["u"][2].update(mesh="mesh", location="node")
     attrs: dict[str, Any] = dict(
         equation=norm.equation,
         domain=domain.description,
@@ -304,7 +306,7 @@ def to_dataset(
         start_time=layout.start_time,
         versions=f"diffmath {__version__}, numpy {np.__version__}, scipy {scipy.__version__}",
     )
-    return xr.Dataset(variables, coords, attrs)
+    return xr.Dataset(variables | topology, coords, attrs)
 
 
 def _geometry(domain: Eigenbasis) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Pictures and films of a flow's Dataset, in one and two dimensions.
+"""Pictures and films of a flow's Dataset, in one and two dimensions and on surfaces.
 
 The functions use matplotlib without its global state. Every picture is a `Picture`, a matplotlib figure that a notebook
 displays as the value of a cell.
@@ -7,7 +7,6 @@ displays as the value of a cell.
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from matplotlib import animation, colormaps
+from matplotlib import animation
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from diffmath._files import replacing
+from diffmath.pde.fields import GREY_SAFE, Field, axis_label, field_of, units
 
 __all__ = ["Film", "Picture", "animate", "plot"]
 
-GREY_SAFE = colormaps["viridis"]  # its lightness rises evenly, so it survives a grey print
 DARK, LIGHT = GREY_SAFE(0.1), GREY_SAFE(0.65)
 MOST_CURVES, MOST_FRAMES = 7, 6
 FLAT = 0.35  # a first state below this share of the largest one gets a panel of its own
@@ -98,7 +97,8 @@ def plot(ds: xr.Dataset) -> Picture:
     """
     axes = _space(ds)
     ds = ds.sortby("time")
-    return _curves(ds, axes[0]) if len(axes) == 1 else _frames(ds, axes)
+    field = field_of(ds, axes)
+    return _curves(ds, axes[0]) if field is None else _frames(ds, ds.u.transpose("time", *axes).values, field)
 
 
 def animate(ds: xr.Dataset, path: str | Path | None = None, *, frames_per_second: float = FRAMES_PER_SECOND) -> Film:
@@ -136,18 +136,21 @@ def animate(ds: xr.Dataset, path: str | Path | None = None, *, frames_per_second
         _writer(path)  # known before any frame is drawn
     ds = ds.sortby("time")
     figure = Picture(figsize=(6, 5.2), layout="constrained")
-    above, below = figure.subplots(2, 1, height_ratios=[4, 1])
+    field = field_of(ds, axes)
+    grid = figure.add_gridspec(2, 1, height_ratios=[4, 1])
+    above = figure.add_subplot(grid[0], projection=field and field.projection)
+    below = figure.add_subplot(grid[1])
     u = ds.u.transpose("time", *axes).values
-    if len(axes) == 1:
+    if field is None:
         (line,) = above.plot(ds[axes[0]], u[0], color=DARK)
         low, high = u.min(), u.max()
         above.set(
-            xlabel=_label(ds, axes[0]),
-            ylabel="$u$" + _units(ds, "u"),
+            xlabel=axis_label(ds, axes[0]),
+            ylabel="$u$" + units(ds, "u"),
             ylim=(low - 0.05 * (high - low), high + 0.05 * (high - low)),
         )
     else:
-        image = _image(above, ds, axes, u[0])
+        image = field.draw(above, u[0])
         figure.colorbar(image, ax=above, label=r"$u\ /\ \max |u|$")
     _multiplier(below, ds)
     below.set_ylabel(r"$\lambda(t)$")
@@ -155,15 +158,15 @@ def animate(ds: xr.Dataset, path: str | Path | None = None, *, frames_per_second
     places = _on_axis(ds.time.values)[0]
 
     def show(i: int) -> list[object]:
-        if len(axes) == 1:
+        if field is None:
             line.set_ydata(u[i])
         else:
-            image.set_data(_scaled(u[i]).T)
+            field.update(image, u[i])
         if np.isfinite(places[i]):
             now.set_data([places[i]], [ds.multiplier.values[i]])
         else:
             now.set_data([], [])
-        above.set_title(_title(ds, i, with_size=len(axes) == 2))
+        above.set_title(_title(ds, i, with_size=field is not None))
         return []
 
     film = Film(animation.FuncAnimation(figure, show, frames=len(u)), frames_per_second)  # type: ignore[arg-type]
@@ -190,20 +193,7 @@ def _space(ds: xr.Dataset) -> tuple[Hashable, ...]:
     axes: tuple[Hashable, ...] = ds.u.dims[ds.u.dims.index("time") + 1 :]
     if ds.u.dims[0] != "time":
         raise ValueError(f"choose one solution of the batch {ds.u.dims[: ds.u.dims.index('time')]}, as by ds.isel")
-    if len(axes) > 2:
-        raise ValueError(f"pictures are of one and two dimensions; the solution has {len(axes)}")
     return axes
-
-
-def _label(ds: xr.Dataset, axis: Hashable) -> str:
-    name = f"${axis}$" if len(str(axis)) == 1 else str(axis)
-    return name + _units(ds, axis)
-
-
-def _units(ds: xr.Dataset, name: Hashable) -> str:
-    """The units of a variable in parentheses, nothing if it has none."""
-    units = re.sub(r"\^(-?[0-9]+)", r"$^{\1}$", str(ds[name].attrs.get("units", "")))
-    return f" ({units})" if units else ""
 
 
 def _time(t: float) -> str:
@@ -238,12 +228,12 @@ def _curves(ds: xr.Dataset, axis: Hashable) -> Picture:
         colour = GREY_SAFE(0.92 * n / max(1, len(chosen) - 1))
         label = f"$t = {_time(ds.time.values[i])}$"
         ax.plot(ds[axis], ds.u[i], color=colour, lw=0.9 + 0.25 * n, label=label)
-    ax.set(xlabel=_label(ds, axis), ylabel="$u$" + _units(ds, "u"))
+    ax.set(xlabel=axis_label(ds, axis), ylabel="$u$" + units(ds, "u"))
     ax.legend(fontsize=8)
     if flat:
         panels["first"].plot(ds[axis], ds.u[0], color=GREY_SAFE(0.0), lw=0.9)
         panels["first"].set(
-            ylabel="$u$" + _units(ds, "u"), title=f"$t = {_time(ds.time.values[0])}$, on a scale of its own"
+            ylabel="$u$" + units(ds, "u"), title=f"$t = {_time(ds.time.values[0])}$, on a scale of its own"
         )
         panels["first"].tick_params(labelbottom=False)
         panels["first"].sharex(ax)
@@ -255,53 +245,36 @@ def _curves(ds: xr.Dataset, axis: Hashable) -> Picture:
         image = ax.pcolormesh(ds[axis], index, ds.u, cmap=GREY_SAFE, shading="nearest", rasterized=True)
         ticks = _some(len(ds.time), 6)
         ax.set_yticks(ticks, [f"${_time(ds.time.values[i])}$" for i in ticks])
-        ax.set(xlabel=_label(ds, axis), ylabel="$t$, by output time")
-        figure.colorbar(image, ax=ax, label="$u$" + _units(ds, "u"))
+        ax.set(xlabel=axis_label(ds, axis), ylabel="$t$, by output time")
+        figure.colorbar(image, ax=ax, label="$u$" + units(ds, "u"))
         _multiplier(panels["multiplier"], ds)
     return figure
 
 
-def _frames(ds: xr.Dataset, axes: tuple[Hashable, ...]) -> Picture:
+def _frames(ds: xr.Dataset, u: npt.NDArray[Any], field: Field) -> Picture:
     chosen = _some(len(ds.time), MOST_FRAMES)
     several = len(ds.time) > 1
     columns = 2 if len(chosen) == 4 else min(3, len(chosen))
     rows = -(-len(chosen) // columns)
-    x, y = (np.ptp(ds[a].values) for a in axes)
+    x, y = field.size
     height = float(np.clip(2.6 * y / x, 1.2, 4.0)) + 0.9
     figure = Picture(figsize=(3.1 * columns + 1.1, height * rows + (1.9 if several else 0.0)), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=[height * rows, 1.9]) if several else [figure]
     above = parts[0]
-    grid = above.subplots(rows, columns, squeeze=False)
+    grid = above.subplots(rows, columns, squeeze=False, subplot_kw={"projection": field.projection})
     panels = list(grid.flat)
     for ax, i in zip(panels, chosen, strict=False):
-        image = _image(ax, ds, axes, ds.u.transpose("time", *axes).values[i])
-        size = np.abs(ds.u.values[i]).max()
+        image = field.draw(ax, u[i])
+        size = np.abs(u[i]).max()
         ax.set_title(rf"$t = {_time(ds.time.values[i])}$,  $\max |u| = {size:.3g}$", fontsize=9)
     for ax in panels[len(chosen) :]:
         ax.remove()
-    for ax in panels[: len(chosen)]:
+    for ax in panels[: len(chosen)] if field.projection is None else []:
         ax.label_outer()
     above.colorbar(image, ax=panels[: len(chosen)], label=r"$u\ /\ \max |u|$", shrink=0.8)
     if several:
         _multiplier(parts[1].subplots(), ds)
     return figure
-
-
-def _scaled(u: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A state divided by its largest absolute value."""
-    largest: float = np.abs(u).max()
-    return u / largest if largest else u
-
-
-def _image(ax: Axes, ds: xr.Dataset, axes: tuple[Hashable, ...], u: npt.NDArray[Any]) -> Any:
-    """One state in two dimensions, on a scale of its own."""
-    edges = []
-    for x in (ds[a].values for a in axes):
-        half = (x[1] - x[0]) / 2
-        edges += [x[0] - half, x[-1] + half]
-    image = ax.imshow(_scaled(u).T, origin="lower", extent=tuple(edges), cmap=GREY_SAFE, vmin=-1, vmax=1)
-    ax.set(xlabel=_label(ds, axes[0]), ylabel=_label(ds, axes[1]))
-    return image
 
 
 def _on_axis(t: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], bool]:
@@ -330,6 +303,9 @@ def _multiplier(ax: Axes, ds: xr.Dataset) -> None:
         ax.set_xscale("log")
     if (ds.multiplier.values > 0).all():
         ax.set_yscale("log")
+    low, high = ds.multiplier.values.min(), ds.multiplier.values.max()
+    if high - low <= 1e-6 * abs(high):  # constant but for rounding, whose size would be no scale
+        ax.set_ylim(low - 0.1 * abs(low), high + 0.1 * abs(high))
     lowest = ds.attrs.get("lowest_eigenvalue")
     if lowest is not None:
         ax.axhline(lowest, color=LIGHT, ls="--", lw=1, zorder=0)
@@ -342,4 +318,4 @@ def _multiplier(ax: Axes, ds: xr.Dataset) -> None:
         ticks = [tick for tick in ax.get_xticks() if x[shown & finite].min() <= tick <= x[shown & finite].max()]
         labels = [f"$10^{{{round(np.log10(tick))}}}$" if logarithmic else f"{tick:.3g}" for tick in ticks]
         ax.set_xticks([*ticks, *x[infinite]], [*labels, *(f"${_time(value)}$" for value in t[infinite])])
-    ax.set(xlabel="$t$" + _units(ds, "time"), ylabel=r"$\lambda(t)$" + _units(ds, "multiplier"))
+    ax.set(xlabel="$t$" + units(ds, "time"), ylabel=r"$\lambda(t)$" + units(ds, "multiplier"))

@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 from PIL import Image
 
+from diffmath.domains import Mask, Mesh
 from diffmath.pde import Box, RenormalizedFlow
 from diffmath.pde.initial import noise
 from diffmath.pde.plots import animate, plot
@@ -117,3 +118,48 @@ def test_units_are_those_of_the_solution():
     curves, _, multiplier = plot(RenormalizedFlow(Box((8,))).solve(u_0, [0.0, 0.1])).axes[:3]
     assert (curves.get_xlabel(), curves.get_ylabel()) == ("$s$ (km)", "$u$ (K)")
     assert (multiplier.get_xlabel(), multiplier.get_ylabel()) == ("$t$ (km$^{2}$)", r"$\lambda(t)$ (1 / km$^{2}$)")
+
+
+SHAPES = {
+    "triangles": lambda: Mesh.disc(1, n_modes=5),
+    "surface": lambda: Mesh.sphere(1, n_modes=5),
+    "solid": lambda: Mesh.ball(1, n_modes=5),
+    "pixels": lambda: Mask([[True, True, False], [True, True, True]]),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_domains_of_any_shape(name, tmp_path):
+    """Their states as pictures and films, from a file too; a picture shows the numbers of the state."""
+    domain = SHAPES[name]()
+    ds = RenormalizedFlow(domain).solve_modes({1: 1.0, 2: 0.5}, [0.0, 0.1])
+    ds.to_netcdf(tmp_path / "flow.nc")
+    with xr.open_dataset(tmp_path / "flow.nc") as read:
+        figure = plot(read)
+        animate(read, tmp_path / "film.gif")
+    u = ds.u.values[0] / np.abs(ds.u.values[0]).max()
+    (shown,) = figure.axes[0].collections or figure.axes[0].images
+    values = np.ma.compressed(shown.get_array())
+    if name == "triangles":
+        expected = u
+    elif name == "pixels":
+        expected = domain.image(u).T[~np.isnan(domain.image(u).T)]
+    else:
+        expected = u[domain.triangles].mean(axis=1)
+    assert np.sort(values) == pytest.approx(np.sort(expected), abs=1e-6)
+    assert figure.axes[0].get_title().startswith("$t = 0$")
+
+
+def test_files_of_meshes_follow_ugrid():
+    mesh = Mesh.disc(1, n_modes=5)
+    ds = RenormalizedFlow(mesh).solve_modes({1: 1.0}, 0.0)
+    about = ds[ds.u.attrs["mesh"]].attrs
+    assert about["cf_role"] == "mesh_topology"
+    assert [ds[name].dims for name in about["node_coordinates"].split()] == [("node",), ("node",)]
+    faces = ds[about["face_node_connectivity"]]
+    x, y = mesh.points
+    corners = np.stack([x[faces], y[faces]], axis=-1)
+    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    assert np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / 2 == pytest.approx(
+        12 * np.sin(np.pi / 12)
+    )  # 24 corners
