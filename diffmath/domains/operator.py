@@ -27,15 +27,9 @@ __all__ = ["Operator"]
 N_MODES = 50
 SYMMETRIC = 1e-12  # of the largest entry
 MOST_STEPPED = 2500
-OF_MODES = (  # what is derived from the modes, and cached
-    "_pairs",
-    "null_modes",
-    "null_positions",
-    "lowest_mode",
-    "lowest_eigenvalue",
-    "relative_eigenvalues",
-    "discrete",
-)
+OF_MODES = {n for n, x in vars(Eigenbasis).items() if isinstance(x, cached_property) and n != "mass"}
+OF_MODES |= {"_pairs", "discrete"}
+"""What is derived from the modes, and cached."""
 
 
 class Operator(Eigenbasis):
