@@ -15,12 +15,14 @@ import numpy.typing as npt
 
 __all__ = [
     "ReadOnly",
+    "as_array",
     "as_rng",
     "number_array",
     "real_array",
     "require_callable",
     "require_count",
     "require_counts",
+    "require_each",
     "require_finite",
     "require_instance",
     "require_number",
@@ -84,6 +86,18 @@ def require_instance(name: str, value: Any, kind: type) -> None:
         raise TypeError(f"{name} must be a {kind.__name__}; it is a {type(value).__name__}")
 
 
+def require_each(name: str, values: Any, kind: type) -> list[Any]:
+    """The values as a list; TypeError unless each of them is of a class."""
+    try:
+        each = list(values)
+    except TypeError:
+        each = [values]
+    for value in each:
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be a sequence of {kind.__name__}; it has a {type(value).__name__}")
+    return each
+
+
 def require_callable(name: str, value: Any, call: str) -> None:
     """TypeError unless a value can be called, in the way that ``call`` shows."""
     if not callable(value):
@@ -99,13 +113,18 @@ def real_array(values: Any, name: str) -> npt.NDArray[Any]:
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
-def number_array(values: Any, name: str, kinds: str = "fiu") -> npt.NDArray[Any]:
-    """Values as a numpy array of numbers of some kinds: "f" floating, "iu" integers, "c" complex."""
+def as_array(values: Any, name: str) -> npt.NDArray[Any]:
+    """Values as a numpy array of any dtype, from lists, tensors or xarray's arrays; not from masked or uneven ones."""
     require_unmasked(values, name)
     try:
-        array: npt.NDArray[Any] = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+        return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
     except ValueError as error:
         raise TypeError(f"{name} must be an array of numbers: {error}") from None
+
+
+def number_array(values: Any, name: str, kinds: str = "fiu") -> npt.NDArray[Any]:
+    """Values as a numpy array of numbers of some kinds: "f" floating, "iu" integers, "c" complex."""
+    array = as_array(values, name)
     if array.dtype.kind not in kinds:
         raise TypeError(f"{name} must be {'real ' * ('c' not in kinds)}numbers; the dtype is {array.dtype}")
     return array

@@ -205,7 +205,8 @@ class Gaussian(ReadOnly):
 
     def _factor(self, x: npt.ArrayLike, name: str) -> Floats:
         """A number for all components, or one for each."""
-        return _real(x, name) if np.ndim(x) == 0 else self._component(x, name)
+        factor = _real(x, name)
+        return self._component(factor, name) if factor.ndim else factor
 
 
 def _real(values: Any, name: str) -> Floats:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffmath._arguments import ReadOnly, real_array, require_count, require_unmasked
+from diffmath._arguments import ReadOnly, as_array, real_array, require_count
 
 __all__ = ["Array", "ForwardProcess", "Times"]
 
@@ -222,8 +222,7 @@ class ForwardProcess(ReadOnly, ABC):
 
     def _time(self, t: Times, name: str, least: int) -> npt.NDArray[np.int64]:
         """The times as an int64 array, checked to lie in least..T."""
-        require_unmasked(t, name)
-        times = np.asarray(t.detach().cpu() if hasattr(t, "detach") else t)
+        times = as_array(t, name)
         if times.dtype.kind not in "iu":
             raise TypeError(f"{name} must be an integer, or an array of integers; its dtype is {times.dtype}")
         if times.ndim > 1:

@@ -1,54 +1,55 @@
 """The doors of the package: its public functions, their parameters, and the bad values that each has to refuse.
 
 ``python -m tests.doors`` prints them with what became of each bad value. What is public, and the kind of every
-parameter, is read from the package; only a valid value for each parameter's name is written here.
+parameter, is read from the package; only valid values of parameters are written down, in `tests.door_examples`.
 """
 
 from __future__ import annotations
 
 import inspect
+import pkgutil
 import re
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module
-from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
-import meshio
 import numpy as np
-import skfem
-import torch
 
 import diffmath
-from diffmath import ddpm
-from diffmath.data import load_mnist
-from diffmath.ddpm import metrics
-from diffmath.domains import Mask
+from diffmath.data import DataError
+from diffmath.ddpm import CheckpointError
+from diffmath.domains import Eigenbasis
 from diffmath.gaussian import Gaussian
-from diffmath.pde import Box, RenormalizedFlow
-from diffmath.schedule import VarianceSchedule
+from tests.door_examples import examples
 
-ROOMS = [name for name in diffmath.__all__ if inspect.ismodule(getattr(diffmath, name))]
-INTERNAL = {"Check", "verification.check", "Interrupted"}  # what only the package itself calls
+INTERNAL = "|".join(
+    (
+        r"Check|verification\.check|Interrupted|Scheme",
+        r"(ddpm\.samplers|pde\.(dataset|restart|spectral|stochastic|truncated))\..*",
+        r"Operator\.gradient|.*\.into_values|UserNorm\.(?!value).*|.*\.(posterior|log_evidence)",
+    )
+)
+"""What only the package itself calls: steps of the algorithms, which stand behind the doors."""
 
 KINDS = (  # the first that an annotation matches
     ("seed", r"Seed|Generator"),
     ("object", r"Dataset"),
     ("film", r"FuncAnimation"),
-    ("function", r"^Callable|Denoiser|Decoder|Loss|Predictor"),
+    ("function", r"^Callable|Denoiser|Decoder|Loss|Predictor|Functional|Callback"),
     ("mapping", r"^Mapping|^dict"),
     ("record", r"\bResult\b|\bCheck\b|Evaluation|Sheet"),
     ("array", r"Tensor|ArrayLike|NDArray|Floats|DataArray|Array"),
     ("time", r"Times"),
     ("mode", r"Mode\b"),
     ("path", r"Path"),
-    ("object", r"Dataset|Schedule|Process|Module|Classifier|Box|Eigenbasis|Flow|Dataset|Gaussian|Mesh"),
+    ("object", r"Dataset|Schedule|Process|Module|Classifier|Box|Eigenbasis|Flow|Gaussian|Walk|Prior|Norm|Mesh"),
     ("sequence", r"Sequence|tuple|Iterable"),
-    ("choice", r"Literal|Preserve|Method|Mean|Split|str|dtype"),
+    ("choice", r"Literal|Preserve|Method|Mean|Split|Kind|Reading|str|dtype"),
     ("flag", r"bool"),
     ("count", r"\bint\b"),
     ("complex", r"\bcomplex\b"),
@@ -79,6 +80,7 @@ BAD: dict[str, dict[str, Callable[[Any], Any]]] = {
         "complex": lambda value: _like(value, lambda array: array + 1j),
         "text": lambda _: "text",
         "objects": lambda _: [object()],
+        "uneven": lambda _: [[1.0], [1.0, 2.0]],
     },
     "time": {
         "1.5": lambda _: 1.5,
@@ -99,10 +101,10 @@ BAD: dict[str, dict[str, Callable[[Any], Any]]] = {
     "function": {"3": lambda _: 3},
     "mapping": {"3": lambda _: 3, "text": lambda _: "text"},
     "sequence": {"text": lambda _: "text", "objects": lambda _: [object()], "NaN": lambda _: [np.nan]},
-    "choice": {"nonsense": lambda _: "nonsense", "3": lambda _: 3},
+    "choice": {"nonsense": lambda _: "nonsense", "3": lambda _: 3, "[]": lambda _: []},
     "flag": {},
-    "film": {},
-    "record": {},
+    "film": {"3": lambda _: 3},
+    "record": {"3": lambda _: 3},
     "count": {
         "True": lambda _: True,
         "2.5": lambda _: 2.5,
@@ -139,22 +141,45 @@ class Function(NamedTuple):
 
 @cache
 def functions() -> dict[str, Function]:
-    """The public functions, the constructors of classes, and their methods, by name."""
-    found = {}
-    for module in (import_module(f"diffmath.{name}") for name in ROOMS):
+    """The public functions, the constructors of classes, and their methods, by name.
+
+    Public is what a package or a module of the first level exports, and what another module exports with an example.
+    """
+    found: dict[str, Any] = {}
+    known = set()
+    for module in _modules():
+        outer = hasattr(module, "__path__") or module.__name__.count(".") == 1
         for name in module.__all__:
             thing = getattr(module, name)
+            if id(thing) in known or not (outer or ">>>" in (thing.__doc__ or "")):
+                continue
+            known.add(id(thing))
             if inspect.isfunction(thing):
                 found[f"{module.__name__.removeprefix('diffmath.')}.{name}"] = thing
             elif inspect.isclass(thing) and _is_made_by_users(thing):
                 found[name] = thing
-                own = instances().get(name, thing)
-                for attribute in dir(thing):
-                    method = getattr(own, attribute, None)
-                    home = getattr(method, "__module__", None) or ""
-                    if not attribute.startswith("_") and inspect.ismethod(method) and home.startswith("diffmath"):
-                        found[f"{name}.{attribute}"] = method
-    return {name: Function(call, _parameters(call)) for name, call in found.items() if name not in INTERNAL}
+    found = {name: thing for name, thing in found.items() if not re.fullmatch(INTERNAL, name)}
+    made = {name: Function(thing, _parameters(thing)) for name, thing in found.items()}
+    for name, thing in found.items():
+        if inspect.isclass(thing):
+            own = thing(**arguments(name, made[name]))
+            for attribute in dir(thing):
+                static = inspect.getattr_static(thing, attribute)
+                if attribute.startswith("_") or not (inspect.isfunction(static) or isinstance(static, classmethod)):
+                    continue
+                method = getattr(own, attribute)
+                inherited = any(hasattr(base, attribute) for base in thing.__mro__ if base.__module__[:8] != "diffmath")
+                if method.__module__.startswith("diffmath") and not inherited:
+                    made[f"{name}.{attribute}"] = Function(method, _parameters(method))
+    return {name: function for name, function in made.items() if not re.fullmatch(INTERNAL, name)}
+
+
+def _modules() -> list[ModuleType]:
+    """The modules of the package without a private name, the outer ones first; the commands have doors of their own."""
+    names = [module.name for module in pkgutil.walk_packages(diffmath.__path__, "diffmath.")]
+    public = [name for name in names if not re.search(r"\._|\.cli\b", name)]
+    modules = [import_module(name) for name in sorted(public, key=lambda name: (name.count("."), name))]
+    return [module for module in modules if hasattr(module, "__all__")]
 
 
 def _is_made_by_users(thing: type) -> bool:
@@ -171,195 +196,62 @@ def doors() -> Iterator[Door]:
     """Every parameter of every public function, with the kind that its annotation says."""
     for name, function in functions().items():
         for parameter in function.parameters.values():
-            annotation = str(parameter.annotation)
-            if annotation == "Any":
-                annotation = "Process" if parameter.name == "process" else "ArrayLike"
-            kind = next((kind for kind, pattern in KINDS if re.search(pattern, annotation)), "unknown")
-            yield Door(name, parameter.name, kind)
+            yield Door(name, parameter.name, kind_of(parameter))
 
 
-@cache
-def instances() -> dict[str, Any]:
-    """Objects whose methods are tried."""
-    domain = Box(8)
-    return {
-        "VarianceSchedule": VarianceSchedule.linear(4),
-        "Gaussian": Gaussian([0.0, 1.0], 1.0),
-        "Box": domain,
-        "Mask": Mask(np.ones(8, dtype=bool)),
-        "RenormalizedFlow": RenormalizedFlow(domain),
-    }
+def kind_of(parameter: inspect.Parameter) -> str:
+    """The kind of values that a parameter takes."""
+    annotation = str(parameter.annotation)
+    if annotation == "Any":
+        annotation = {"process": "Process", "preserve": "Preserve"}.get(parameter.name, "ArrayLike")
+    return next((kind for kind, pattern in KINDS if re.search(pattern, annotation)), "unknown")
 
 
-@cache
-def examples() -> dict[str, Any]:
-    """A valid value for each parameter's name, or for that of one function."""
-    rng = np.random.default_rng(0)
-    schedule, domain = instances()["VarianceSchedule"], instances()["Box"]
-    digits = torch.from_numpy(rng.uniform(-1, 1, (120, 1, 32, 32)).astype(np.float32))
-    ds = RenormalizedFlow(domain).solve(domain.eigenfunction(2), [0.0, 0.1])
-    evaluation = metrics.Evaluation(*[None] * len(metrics.Evaluation._fields))  # type: ignore[arg-type]
-    network, classifier = ddpm.UNet(32, 1, 8), ddpm.Classifier().eval()
-    directory = Path(tempfile.mkdtemp())
-    pixels, idx = directory / "pixels.npy", directory / "idx"
-    triangles = directory / "triangles.vtk"
-    meshio.Mesh(np.eye(3), [("triangle", np.array([[0, 1, 2]]))]).write(triangles)
-    np.save(pixels, np.zeros((2, 8, 8), dtype=np.uint8))
-    idx.write_bytes(bytes((0, 0, 8, 1, 0, 0, 0, 1, 7)))
-    return {
-        "classifier": classifier,
-        "schedule": schedule,
-        "process": schedule,
-        "domain": domain,
-        "flow": instances()["RenormalizedFlow"],
-        "ds": ds,
-        "model": ddpm.gaussian_denoiser(schedule, 0.0, 1.0),
-        "network": network,
-        "n_steps": 2,
-        "n_samples": 2,
-        "n_times": 2,
-        "n_repeats": 1,
-        "n_epochs": 1,
-        "n_examples": 1,
-        "n": 2,
-        "batch_size": 2,
-        "size": 8,
-        "columns": 3,
-        "images": digits,
-        "reference": digits,
-        "training": digits[:20],
-        "samples": digits.flatten(1)[:, :3],
-        "digits": np.arange(10),
-        "confidences": np.linspace(0, 1, 5),
-        "confidence": np.linspace(0, 1, 5),
-        "labels": torch.arange(120) % 10,
-        "times": [0.0, 0.1],
-        "u_0": domain.eigenfunction(2),
-        "u": domain.eigenfunction(2),
-        "c": domain.to_modes(domain.eigenfunction(2)),
-        "k": 2,
-        "j": 1,
-        "t": 2,
-        "s": 1,
-        "x": np.array([0.5, 1.0]),
-        "y": np.array([0.5, 1.0]),
-        "x_0": np.ones((2, 3)),
-        "x_t": np.ones((2, 3)),
-        "x_s": np.ones((2, 3)),
-        "z": np.ones((2, 3)),
-        "x_T": torch.zeros(2, 3),
-        "eps": np.ones((2, 3)),
-        "mean": np.array([0.0, 1.0]),
-        "means": torch.zeros(2, 3),
-        "points": torch.zeros(2, 3),
-        "variance": 1.0,
-        "variances": 1.0,
-        "covariance": torch.eye(2),
-        "weights": torch.ones(2),
-        "mean_1": np.zeros(2),
-        "mean_2": np.zeros(2),
-        "cov_1": np.eye(2),
-        "cov_2": np.eye(2),
-        "data": digits,
-        "beta": [0.1, 0.2],
-        "other": Gaussian([0.0, 1.0], 2.0),
-        "scale": 2,
-        "shift": 0.5,
-        "shape": 8,
-        "M": np.ones(3),
-        "mesh": skfem.MeshTri(),
-        "Mesh.polygon.points": [(0, 0), (1, 0), (0, 1)],
-        "holes": [[(0.2, 0.2), (0.4, 0.2), (0.2, 0.4)]],
-        "Mesh.read.path": triangles,
-        "K": np.diag([1.0, 2.0, 3.0]),
-        "mask": np.ones(8, dtype=bool),
-        "lengths": (1.0,),
-        "rng": 0,
-        "generator": 0,
-        "split": "sample",
-        "source": "sample",
-        "expression": "w2 + w3",
-        "evaluation": evaluation,
-        "evaluations": {"samples": evaluation},
-        "description": None,
-        "metadata": {},
-        "progress": False,
-        "label": "(1)",
-        "claim": "a claim",
-        "code": (),
-        "Check.method": "property",
-        "verification.check.method": "property",
-        "tolerance": 1e-6,
-        "example": lambda rng: None,
-        "film": None,
-        "mu": domain.eigenvalues[1:],
-        "results": [],
-        "f": lambda mu: np.exp(-mu),
-        "dt": 0.1,
-        "path": directory / "doors.safetensors",
-        "data.load_images.path": pixels,
-        "data.read_idx.path": idx,
-        "ddpm.squared_error.x_0": torch.ones(2, 3),
-        "ddpm.squared_error.eps": torch.ones(2, 3),
-        "ddpm.squared_error.t": torch.tensor([1, 2]),
-        "ddpm.gaussian_decoder.x_0": torch.ones(2, 3),
-        "ddpm.pixel_decoder.x_0": torch.ones(2, 3),
-        "ddpm.load_checkpoint.path": None,
-        "ddpm.load_checkpoint.model": None,
-        "data.tile.images": digits[:6],
-        "data.save_sheet.images": digits[:6],
-        "data.save_sheet.path": directory / "doors.png",
-        "data.to_tensor.images": load_mnist("sample").images[:2],
-        "ddpm.train.model": network,
-        "ddpm.train.images": digits[:4, :, :8, :8],
-        "ddpm.save_checkpoint.model": network,
-        "ddpm.training_cost.model": network,
-        "ddpm.training_cost.images": digits[:4, :, :8, :8],
-        "ddpm.forward_flop.model": network,
-        "ddpm.forward_flop.shape": (1, 8, 8),
-        "ddpm.train_classifier.images": digits[:4],
-        "ddpm.train_classifier.labels": torch.arange(4),
-        "ddpm.variational_bound.images": torch.ones(2, 3),
-        "ddpm.pixel_decoder.mean": torch.ones(2, 3),
-        "ddpm.gaussian_decoder.mean": torch.ones(2, 3),
-        "ddpm.metrics.frechet_extrapolated.reference": digits.flatten(1)[:, :3],
-        "ddpm.metrics.kernel_distance.reference": digits.flatten(1)[:, :3],
-        "ddpm.metrics.precision_recall_density_coverage.reference": digits.flatten(1)[:, :3],
-        "ddpm.metrics.class_balance.reference": np.arange(10),
-        "UNet.for_images.shape": (1, 8, 8),
-        "ddpm.guided.reference": network,
-        "RenormalizedFlow.solve.mean": "project",
-        "RenormalizedFlow.solve_modes.mean": "project",
-        "RenormalizedFlow.evolve.mean": "project",
-    }
-
-
-def example(function: str, parameter: inspect.Parameter) -> Any:
+def example(door: str, function: Function, parameter: inspect.Parameter) -> Any:
     """A valid value for a parameter, LookupError if none is known."""
-    for name in (f"{function}.{parameter.name}", parameter.name):
+    own = getattr(function.call, "__self__", None)
+    if isinstance(own, Eigenbasis) and parameter.name in ("u", "c"):
+        return np.ones(own.shape if parameter.name == "u" else own.mode_shape)
+    for name in (f"{door}.{parameter.name}", parameter.name):
         if name in examples():
             return examples()[name]
     if parameter.default is not inspect.Parameter.empty:
         return parameter.default
-    raise LookupError(f"tests/doors.py has no example of {function}'s parameter {parameter.name}")
+    try:
+        return OF_KIND[kind_of(parameter)]
+    except KeyError:
+        raise LookupError(f"tests/doors.py has no example of {door}'s parameter {parameter.name}") from None
 
 
-CHEAP = {
-    "n_steps",
-    "n_epochs",
-    "n_repeats",
-    "batch_size",
-    "n_samples",
-    "n_examples",
-    "variance",
-    "progress",
-}  # given though they have defaults
+OF_KIND: dict[str, Any] = {
+    "array": np.ones(8),
+    "count": 2,
+    "number": 0.5,
+    "function": lambda u: float(np.abs(u).max()),
+    "mapping": {},
+    "sequence": (1.0,),
+    "mode": 2,
+    "time": 2,
+    "seed": 0,
+}
+"""Valid values of parameters whose names say no more than their kind."""
 
 
-def arguments(function: str) -> dict[str, Any]:
+CHEAP = (
+    "n_steps", "n_epochs", "n_repeats", "batch_size", "n_samples", "n_examples", "variance", "progress", "source",
+    "refinement",
+)  # fmt: skip
+"""What is given though it has a default, which is expensive."""
+
+
+def arguments(name: str, function: Function) -> dict[str, Any]:
     """A minimal valid call."""
-    parameters = functions()[function].parameters.values()
-    return {p.name: example(function, p) for p in parameters if p.default is inspect.Parameter.empty or p.name in CHEAP}
+    parameters = function.parameters.values()
+    return {
+        p.name: example(name, function, p)
+        for p in parameters
+        if p.default is inspect.Parameter.empty or p.name in CHEAP
+    }
 
 
 class Outcome(NamedTuple):
@@ -373,8 +265,8 @@ def attempt(door: Door, bad: str) -> Outcome:
     """Call a function with one bad value among valid ones."""
     function = functions()[door.function]
     parameter = function.parameters[door.parameter]
-    given = arguments(door.function)
-    value = BAD[door.kind][bad](example(door.function, parameter))
+    given = arguments(door.function, function)
+    value = BAD[door.kind][bad](example(door.function, function, parameter))
     positional = [
         value if p.name == door.parameter else given[p.name]
         for p in function.parameters.values()
@@ -391,7 +283,7 @@ def attempt(door: Door, bad: str) -> Outcome:
             if isinstance(result, AbstractContextManager):
                 with result:
                     pass
-    except (ValueError, TypeError, OSError, ddpm.CheckpointError, diffmath.data.DataError) as error:
+    except (ValueError, TypeError, OSError, CheckpointError, DataError) as error:
         words = (door.parameter, own, "mode numbers?") if door.kind == "mode" else (door.parameter, own)
         named_in = re.search(rf"\b({'|'.join(words)})\b", str(error))
         return Outcome("refused" if named_in else "raw", f"{type(error).__name__}: {error}")

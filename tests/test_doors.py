@@ -1,9 +1,10 @@
 """Every public function refuses bad values by name; which functions there are is read from the package."""
 
+import numpy as np
 import pytest
 
 from tests import option_doors
-from tests.doors import BAD, attempt, doors, functions
+from tests.doors import BAD, arguments, attempt, doors, example, functions
 
 ALL = list(doors())
 
@@ -27,3 +28,19 @@ def test_bad_values_of_options_are_refused_by_name(door):
     for bad in option_doors.BAD[door.kind]:
         status, output = option_doors.attempt(door, bad)
         assert option_doors.is_refused(door, status, output), (bad, status, output)
+
+
+SLOW = {"ddpm.evaluate", "ddpm.metrics.evaluate_beside_real", "RenormalizedFlow.check_stability", "verification.verify"}
+COUNTED = sorted({door.function for door in ALL if door.kind == "count"} - SLOW)
+
+
+@pytest.mark.parametrize("function", COUNTED)
+def test_numpy_integers_are_counts(function):
+    """The example of each function works, with numpy's integers for its counts."""
+    called = functions()[function]
+    given = arguments(function, called)
+    for door in ALL:
+        if door.function == function and door.kind == "count":
+            value = example(function, called, called.parameters[door.parameter])
+            given[door.parameter] = value if value is None else np.int64(value)
+    called.call(**given)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from diffmath._arguments import real_array, require_count, require_unmasked
+from diffmath._arguments import as_array, real_array, require_count
 from diffmath._files import replacing
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ def to_tensor(images: npt.ArrayLike, size: int = 32) -> torch.Tensor:
     """
     import torch
 
-    require_unmasked(images, "images")
-    pixels = np.asarray(images)
+    pixels = as_array(images, "images")
     if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[3] not in (1, 3)):
         raise ValueError(
             f"images must be uint8 of shape (N, H, W) or (N, H, W, 3); they are {pixels.dtype} of shape {pixels.shape}"

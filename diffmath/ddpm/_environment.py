@@ -30,7 +30,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     try:
         place = torch.device(device)
         torch.empty(1, device=place)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"the device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from None
     return place
 

@@ -102,7 +102,7 @@ def load_checkpoint(
     >>> network.image_shape, schedule.n_steps
     ((1, 32, 32), 500)
     """
-    place = choose_device(device or "cpu")
+    place = choose_device("cpu" if device is None else device)
     name = SHIPPED[0] if path is None else str(as_path(path))
     if name in SHIPPED:
         with as_file(files("diffmath.ddpm") / "weights" / f"{name}.safetensors") as shipped:

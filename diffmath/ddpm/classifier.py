@@ -49,11 +49,13 @@ class Classifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """The activations before the last layer, shape (B, 128)."""
+        require_instance("x", x, Tensor)
         h: Tensor = self.body(x)
         return h.mean(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits, shape (B, 10), of images (B, 1, 32, 32); ValueError for another shape."""
+        require_instance("x", x, Tensor)
         if x.shape[1:] != (1, 32, 32):
             raise ValueError(f"x must have shape (B, 1, 32, 32); its shape is {tuple(x.shape)}")
         logits: Tensor = self.head(self.features(x))
@@ -253,4 +255,4 @@ def load_classifier(
         classifier.load_state_dict(weights)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} does not hold a classifier: {error}") from error
-    return classifier.to(choose_device(device or "cpu")).eval()
+    return classifier.to(choose_device("cpu" if device is None else device)).eval()

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from diffmath._arguments import real_array, require_positive
-from diffmath.ddpm._arguments import check_prediction, require_model
+from diffmath.ddpm._arguments import as_tensor, check_prediction, require_model, require_process
 from diffmath.ddpm.denoisers import Denoiser
 from diffmath.domains import Box
 from diffmath.schedule import VarianceSchedule
@@ -50,6 +50,7 @@ def cosine_modes(images: Tensor) -> Tensor:
     tensor([[2., 0.],
             [0., 0.]])
     """
+    images = as_tensor(images, "images")
     rows, columns = (_cosines(n, images) for n in images.shape[-2:])
     return rows @ images @ columns.mT
 
@@ -136,6 +137,7 @@ def conditioned(
     0.64
     """
     require_model(network, "network")
+    require_process(schedule)
     sigma = require_positive("noise", noise)
     y = torch.from_numpy(real_array(image, "image").astype(np.float64))
     d, S = real_array(decay, "decay").astype(np.float64), real_array(variance, "variance").astype(np.float64)

@@ -167,7 +167,7 @@ def sample(
     """
     require_model(model)
     require_process(schedule, ForwardProcess)
-    if method not in SAMPLERS:
+    if method not in list(SAMPLERS):
         raise ValueError(f"method must be one of {', '.join(map(repr, SAMPLERS))}; it is {method!r}")
     sampler, eta = SAMPLERS[method], require_number("eta", eta)
     if not 0 <= eta <= 1 or (eta and not sampler.takes_eta):

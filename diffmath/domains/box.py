@@ -83,7 +83,7 @@ class Box(Eigenbasis):
             raise ValueError(f"shape must be integers, each at least 2; it is {shape!r}")
         sides = tuple(float(length) for length in one_per_axis("lengths", lengths)) or (1.0,) * len(cells)
         start = tuple(float(x) for x in one_per_axis("origin", origin)) or (0.0,) * len(cells)
-        conditions = (boundary,) * len(cells) if isinstance(boundary, str) else tuple(boundary)
+        conditions = tuple(boundary) if isinstance(boundary, (tuple, list)) else (boundary,) * len(cells)
         for name, values in (("length", sides), ("boundary condition", conditions), ("origin", start)):
             if len(values) != len(cells):
                 raise ValueError(f"there must be one {name} for each axis; got {len(values)} for {len(cells)} axes")
@@ -96,7 +96,7 @@ class Box(Eigenbasis):
                     f"lengths[{axis}] = {length} with {n} cells: the wave numbers must lie within 1e-70..1e70, "
                     f"and range from {lowest:.3g} to {highest:.3g}"
                 )
-            if conditions[axis] not in BOUNDARIES:
+            if conditions[axis] not in list(BOUNDARIES):
                 raise ValueError(
                     f"boundary conditions must be among {', '.join(BOUNDARIES)}; "
                     f"boundary[{axis}] is {conditions[axis]!r}"

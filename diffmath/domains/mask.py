@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from diffmath._arguments import real_array, require_unmasked
+from diffmath._arguments import as_array, real_array
 from diffmath.domains._axes import names, one_per_axis
 from diffmath.domains.eigenbasis import Floats, read_only
 from diffmath.domains.operator import Operator
@@ -60,8 +60,7 @@ class Mask(Operator):
         *,
         merge: float = 1e-12,
     ) -> None:
-        require_unmasked(mask, "mask")
-        array = np.asarray(mask)
+        array = as_array(mask, "mask")
         if array.dtype != np.bool_:
             raise TypeError(f"mask must be an array of bool, such as image > 0; the dtype is {array.dtype}")
         if array.ndim == 0 or not array.any():

@@ -83,7 +83,9 @@ class Layout(NamedTuple):
     start_time: float = 0.0
 
 
-def read_initial(domain: Eigenbasis, u_0: npt.ArrayLike | xr.DataArray, kind: Kind = "values") -> tuple[Floats, Layout]:
+def read_initial(
+    domain: Eigenbasis, u_0: npt.ArrayLike | xr.DataArray, kind: Kind = "values", name: str | None = None
+) -> tuple[Floats, Layout]:
     """Check initial conditions, and bring their axes into the domain's order.
 
     Parameters
@@ -93,6 +95,8 @@ def read_initial(domain: Eigenbasis, u_0: npt.ArrayLike | xr.DataArray, kind: Ki
         Any leading axes are a batch. A function of the coordinates, which gives values, is fine too.
     kind : {"values", "modes"}
         Whether these are values on the grid, or amplitudes of the eigenfunctions.
+    name : str, optional
+        What errors call them: u_0 or c unless given.
 
     Returns
     -------
@@ -107,14 +111,15 @@ def read_initial(domain: Eigenbasis, u_0: npt.ArrayLike | xr.DataArray, kind: Ki
            [0., 1.],
            [0., 0.]])
     """
-    name, shape = ("u_0", domain.shape) if kind == "values" else ("c", domain.mode_shape)
+    usual, shape = ("u_0", domain.shape) if kind == "values" else ("c", domain.mode_shape)
+    name = usual if name is None else name
     if kind == "values" and callable(u_0) and not hasattr(u_0, "__array__"):
         u_0 = np.asarray(u_0(*domain.points))
     if isinstance(u_0, xr.Dataset):
         raise TypeError(f"{name} must be an array; it is a Dataset: go on from it with continue_from, or give its u")
     names: dict[str, Hashable] = {d: d for d in (*domain.dims, *domain.mode_dims)}
     if isinstance(u_0, xr.DataArray):
-        u_0, names = _named(domain, u_0, kind)
+        u_0, names = _named(domain, u_0, kind, name)
     values = real_array(u_0, name)
     u: Floats = values.astype(np.float64, copy=False)
     if u.shape[-len(shape) :] != shape:
@@ -125,7 +130,7 @@ def read_initial(domain: Eigenbasis, u_0: npt.ArrayLike | xr.DataArray, kind: Ki
     dims: tuple[Hashable, ...] = ("batch",) if len(batch) == 1 else tuple(f"batch_{i + 1}" for i in range(len(batch)))
     coords, attrs = {}, {}
     if isinstance(u_0, xr.DataArray):
-        dims, coords = u_0.dims[: len(batch)], _coordinates(domain, u_0, names, kind)
+        dims, coords = u_0.dims[: len(batch)], _coordinates(domain, u_0, names, kind, name)
         attrs = {"u" if kind == "values" else "amplitude": dict(u_0.attrs)}
     start = float(u_0.coords["time"]) if isinstance(u_0, xr.DataArray) and _has_time(u_0) else 0.0
     largest = max(float(u.max()), -float(u.min()))
@@ -133,33 +138,33 @@ def read_initial(domain: Eigenbasis, u_0: npt.ArrayLike | xr.DataArray, kind: Ki
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(u))[0])
         raise ValueError(f"{name} must be finite; {name}{list(where)} = {u[where]}")
     u = u.reshape(-1, *shape)
-    _require_flow(domain, u, name, bool(batch))
+    _require_flow(domain, u, kind, name, bool(batch))
     dtype = np.float32 if values.dtype.newbyteorder("=") == np.float32 else np.float64
     return u, Layout(dims, batch, names, coords, attrs, dtype, largest, start)
 
 
-def _require_flow(domain: Eigenbasis, u: Floats, name: str, several: bool) -> None:
+def _require_flow(domain: Eigenbasis, u: Floats, kind: Kind, name: str, several: bool) -> None:
     """ValueError if an initial condition has null modes alone, such as the constants without flux."""
     flat = u.reshape(len(u), -1)
     null = domain.null_positions
     if len(null) == domain.eigenvalues.size:
         raise ValueError(f"the domain must have a mode that is not null; it has {len(null)} null modes alone")
-    rest: Floats | float = flat[:, :1] if name == "u_0" and len(null) else 0.0
+    rest: Floats | float = flat[:, :1] if kind == "values" and len(null) else 0.0
     still = flat[:, -1:] == rest
     if still.any():  # perhaps: most often the ends differ
-        if name == "c":
+        if kind == "modes":
             flat = np.delete(flat, null, axis=1)
         still = (flat == rest).all(axis=1)
         if still.any():
             i = int(still.argmax())
-            what = "it has no other mode" if name == "c" else f"it is {u[i].flat[0]} everywhere"
+            what = "it has no other mode" if kind == "modes" else f"it is {u[i].flat[0]} everywhere"
             which = f"{name}[{i}]" if several else name
             raise ValueError(f"{which} must not be constant: {what}, so C = 0 and there is no flow")
 
 
-def _named(domain: Eigenbasis, u_0: xr.DataArray, kind: Kind) -> tuple[xr.DataArray, dict[str, Hashable]]:
+def _named(domain: Eigenbasis, u_0: xr.DataArray, kind: Kind, name: str) -> tuple[xr.DataArray, dict[str, Hashable]]:
     """A DataArray with the domain's axes last, and their names in the results."""
-    own, name = (domain.dims, "u_0") if kind == "values" else (domain.mode_dims, "c")
+    own = domain.dims if kind == "values" else domain.mode_dims
     given: tuple[Hashable, ...] = u_0.dims[-len(own) :]
     if present := [d for d in own if d in u_0.dims]:
         if len(present) < len(own):
@@ -171,9 +176,11 @@ def _named(domain: Eigenbasis, u_0: xr.DataArray, kind: Kind) -> tuple[xr.DataAr
         u_0, given = u_0.rename(dict(zip(given, own, strict=False))), own
     for d in given:
         if kind == "values" and _of_modes(domain, d):
-            raise ValueError(f"u_0 must have axes of space; it has the axis {d!r} of modes: use solve_modes")
+            raise ValueError(f"{name} must have axes of space; it has the axis {d!r} of modes: use solve_modes")
         if kind == "modes" and not _of_modes(domain, d):
-            raise ValueError(f"c must have axes of modes such as {own}; it has the axis {d!r}: use solve for values")
+            raise ValueError(
+                f"{name} must have axes of modes such as {own}; it has the axis {d!r}: use solve for values"
+            )
     space = tuple(str(d).removeprefix("k_") if kind == "modes" and given != own else d for d in given)
     names: dict[str, Hashable] = {d: d for d in (*domain.dims, *domain.mode_dims)}
     if given != own:
@@ -195,10 +202,9 @@ def _of_modes(domain: Eigenbasis, dim: Hashable) -> bool:
 
 
 def _coordinates(
-    domain: Eigenbasis, u_0: xr.DataArray, names: Mapping[str, Hashable], kind: Kind
+    domain: Eigenbasis, u_0: xr.DataArray, names: Mapping[str, Hashable], kind: Kind, name: str
 ) -> dict[Hashable, Any]:
     """The coordinates that results keep, once those of the domain's axes are known to be the domain's."""
-    name = "u_0" if kind == "values" else "c"
     own = domain.dims if kind == "values" else domain.mode_dims
     for coordinate, (dims, expected, *_) in domain.coords.items():
         label = names.get(coordinate, coordinate)
@@ -227,7 +233,7 @@ def read_times(times: npt.ArrayLike | Sequence[float]) -> Floats:
 
 def require_mean(mean: Mean) -> Mean:
     """The name of what happens to the mean; a ValueError if it is none of `MEANS`."""
-    if mean not in MEANS:
+    if mean not in list(MEANS):
         raise ValueError(f'mean must be "project" or "keep"; it is {mean!r}')
     return mean
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from diffmath._arguments import as_rng, require_number
+from diffmath._arguments import as_rng, require_instance, require_number
 from diffmath.domains.box import Box
 from diffmath.domains.eigenbasis import Eigenbasis, Floats
 
@@ -35,6 +35,7 @@ def step(domain: Box, position: float = 0.4) -> Floats:
     >>> step(Box(4), 0.375)
     array([-1.,  0.,  1.,  1.])
     """
+    require_instance("domain", domain, Box)
     position = require_number("position", position)
     if not 0 < position < 1:
         raise ValueError(f"position must lie in (0, 1); it is {position}")
@@ -51,6 +52,7 @@ def bump(domain: Box, position: float = 0.3, width: float = 0.1) -> Floats:
     >>> bump(Box(4), 0.375, 0.1).round(3)
     array([0.044, 1.   , 0.044, 0.   ])
     """
+    require_instance("domain", domain, Box)
     position, width = require_number("position", position), require_number("width", width)
     if not (0 < width < math.inf and math.isfinite(position)):
         raise ValueError(f"width must be positive and finite, the position finite; they are {width} and {position}")
@@ -102,18 +104,20 @@ def modes_from(expression: str) -> dict[tuple[int, ...], float]:
     >>> modes_from("w5 + 1e-4 w2 - 3*w1")
     {(5,): 1.0, (2,): 0.0001, (1,): -3.0}
     """
+    require_instance("expression", expression, str)
     modes: dict[tuple[int, ...], float] = {}
     start = 0
     while start < len(expression.rstrip()):
         term = TERM.match(expression, start)
         if term is None or (start > 0 and not term["sign"]):
             raise ValueError(
-                f'expected a sum of eigenfunctions such as "w5 + 1e-4 w2"; {expression!r} is not from {start} on'
+                'the expression must be a sum of eigenfunctions such as "w5 + 1e-4 w2"; '
+                f"{expression!r} is not from {start} on"
             )
         k = tuple(int(i) for i in term["k"].split(","))
         size = float(term["factor"] or 1)
         modes[k] = modes.get(k, 0.0) + math.copysign(size, -1 if term["sign"] == "-" else 1)
         start = term.end()
     if not modes or len({len(k) for k in modes}) > 1:
-        raise ValueError(f"expected eigenfunctions of one dimension; got {expression!r}")
+        raise ValueError(f"the expression must have eigenfunctions of one dimension; it is {expression!r}")
     return modes

@@ -13,20 +13,18 @@ It is the expected energy that is C. That of the mean alone is far too small, as
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from scipy.special import ndtri
 
-from diffmath._arguments import require_positive
+from diffmath._arguments import require_instance, require_positive
 from diffmath.domains.eigenbasis import Eigenbasis, Floats
 from diffmath.pde.dataset import MEANS, Mean, read_initial, require_mean
+from diffmath.pde.flow import RenormalizedFlow
 from diffmath.pde.priors import EmpiricalBayes, Observation, Prior
-
-if TYPE_CHECKING:
-    from diffmath.pde.flow import RenormalizedFlow
 
 __all__ = ["reconstruct"]
 
@@ -91,6 +89,7 @@ def reconstruct(
     >>> bool(abs(ds.u - u_0).max() < 0.05)
     True
     """
+    require_instance("flow", flow, RenormalizedFlow)
     domain, norm = flow.domain, flow.norm
     T, noise, level = require_positive("T", T), require_positive("noise", noise), require_positive("level", level)
     if level >= 1:
@@ -100,10 +99,10 @@ def reconstruct(
         raise TypeError(f"prior must be a Prior, see diffmath.pde.priors; it is {prior!r}")
     if C is not None and norm.power is None:
         raise ValueError(f'C must be left out for a flow that preserves "{norm.name}": it is no sum over modes')
-    values, layout = read_initial(domain, u_T)
+    require_mean(mean)
+    values, layout = read_initial(domain, u_T, name="u_T")
     if layout.shape:
         raise ValueError(f"u_T must be one state, of the domain's shape {domain.shape}; it has {len(values)}")
-    require_mean(mean)
     used = np.ones(domain.mode_shape, dtype=bool) if mean == "keep" else ~domain.null_modes
     mu = domain.eigenvalues[used]
     deviation = noise * math.sqrt(float((domain.weights**2).sum() / domain.weights.sum()))

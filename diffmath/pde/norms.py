@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffmath._arguments import require_unmasked
+from diffmath._arguments import real_array, require_callable, require_instance, require_unmasked
 from diffmath.domains import Eigenbasis
 from diffmath.domains.eigenbasis import Floats, read_only
 
@@ -109,8 +109,12 @@ class Norm(ABC):
         >>> bool(np.isclose(NORMS["gradient"].value(box, box.eigenfunction(3)), 3 * np.pi))
         True
         """
+        require_instance("domain", domain, Eigenbasis)
+        u = real_array(u, "u")
         axes = tuple(range(-len(domain.shape), 0))
-        exponent = np.frexp(np.abs(u).max(axis=axes))[1]
+        largest, exponent = np.frexp(np.abs(u).max(axis=axes))
+        if not np.isfinite(largest).all():
+            raise ValueError("u must be finite; it holds NaN or infinity")
         scaled = np.ldexp(u, -exponent.reshape(*exponent.shape, *[1] * len(axes)))
         size: Floats = np.ldexp(_positive(self.size(domain, domain.to_modes(scaled))), exponent)
         return size
@@ -191,6 +195,7 @@ class UserNorm(Norm):
     sees_mean = True
 
     def __init__(self, function: Functional) -> None:
+        require_callable("function", function, "function(u)")
         self.function = function
         self.name = self.quantity = getattr(function, "__name__", "a functional")
 
@@ -265,7 +270,7 @@ def as_norm(preserve: Preserve) -> Norm:
         return preserve
     if callable(preserve):
         return UserNorm(preserve)
-    if preserve not in NORMS:
+    if preserve not in list(NORMS):
         names = ", ".join(f'"{name}"' for name in NORMS)
         raise ValueError(f"preserve must be {names} or a callable; it is {preserve!r}")
     return NORMS[preserve]

@@ -20,7 +20,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from diffmath._files import replacing
+from diffmath._arguments import require_instance, require_positive
+from diffmath._files import as_path, replacing
 from diffmath.pde.fields import GREY_SAFE, Field, axis_label, field_of, units
 
 __all__ = ["Film", "Picture", "animate", "plot"]
@@ -132,7 +133,9 @@ def animate(ds: xr.Dataset, path: str | Path | None = None, *, frames_per_second
     3
     """
     axes = _space(ds)
+    frames_per_second = require_positive("frames_per_second", frames_per_second)
     if path is not None:
+        path = as_path(path)
         _writer(path)  # known before any frame is drawn
     ds = ds.sortby("time")
     figure = Picture(figsize=(6, 5.2), layout="constrained")
@@ -188,6 +191,11 @@ def _writer(path: str | Path) -> str:
 
 def _space(ds: xr.Dataset) -> tuple[Hashable, ...]:
     """The dimensions of space."""
+    require_instance("ds", ds, xr.Dataset)
+    if missing := {"u", "multiplier"} - set(ds):
+        raise ValueError(
+            f"ds must be a solution of RenormalizedFlow.solve; it has no {' and no '.join(sorted(missing))}"
+        )
     if "time" not in ds.u.dims:
         raise ValueError("the solution must have its dimension time, if only of one entry: ds.isel(time=[0])")
     axes: tuple[Hashable, ...] = ds.u.dims[ds.u.dims.index("time") + 1 :]

@@ -22,7 +22,7 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import brentq, minimize
 from scipy.special import logsumexp
 
-from diffmath._arguments import as_rng, real_array, require_count, require_finite, require_positive
+from diffmath._arguments import as_rng, real_array, require_count, require_each, require_finite, require_positive
 from diffmath.domains.eigenbasis import Floats
 
 __all__ = [
@@ -317,6 +317,8 @@ class GaussianPrior(Prior):
         a = real_array(amplitudes, "amplitudes")
         if a.ndim < 2 or len(a) < 2:
             raise ValueError(f"amplitudes must be those of at least 2 functions; their shape is {a.shape}")
+        if not np.isfinite(a).all():
+            raise ValueError("amplitudes must be finite; they hold NaN or infinity")
         flat = a.reshape(len(a), -1)
         center, floor = flat.mean(axis=0), require_finite("floor", floor)
         if len(flat) <= flat.shape[1] and floor == 0:
@@ -375,7 +377,10 @@ class MixturePrior(Prior):
     NEGLIGIBLE = 1e-6  # the probability below which a component of the posterior is left out
 
     def __init__(self, weights: npt.ArrayLike, components: Sequence[GaussianPrior]) -> None:
-        self.weights, self.components = real_array(weights, "weights"), list(components)
+        self.weights, self.components = (
+            real_array(weights, "weights"),
+            require_each("components", components, GaussianPrior),
+        )
         if self.weights.shape != (len(self.components),) or not self.components:
             raise ValueError(f"weights must be one for each of the {len(self.components)} components")
         if not (self.weights > 0).all() or abs(self.weights.sum() - 1) > 1e-9:

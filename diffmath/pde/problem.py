@@ -11,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from diffmath._arguments import require_count
 from diffmath._files import as_path
 from diffmath.domains._axes import names
 from diffmath.domains.box import Box
+from diffmath.pde.dataset import require_mean
 from diffmath.pde.flow import RenormalizedFlow
 from diffmath.pde.initial import INITIAL_CONDITIONS, modes_from
+from diffmath.pde.norms import as_norm
 from diffmath.pde.restart import Problem, continuation, last_state, require_same
 
 __all__ = ["read_problem"]
@@ -60,7 +63,11 @@ def read_problem(
     >>> float(ds.multiplier[0]) == 9 * np.pi**2
     True
     """
-    text, path = str(initial), as_path(initial)
+    text, path, seed = str(initial), as_path(initial, "initial"), require_count("seed", seed, 0)
+    if mean is not None:
+        require_mean(mean)
+    if preserve is not None:
+        as_norm(preserve)
     given: dict[str, Any] = {"shape": shape, "lengths": lengths, "boundary": boundary}
     geometry = {name: value and tuple(value) for name, value in given.items()}
     if (suffix := path.suffix.lower()) not in (".npy", ".nc"):

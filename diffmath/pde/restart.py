@@ -70,7 +70,7 @@ class Problem:
         times, method, **options
             As for `RenormalizedFlow.solve`; the problem's own unless given.
         """
-        method = method or self.method
+        method = self.method if method is None else method
         if self.modes is not None and method == "spectral" and not options:
             return self._labelled(self.flow.solve_modes(self.modes, times, mean=self.mean))
         values = self._from_modes() if self.values is None else self.values

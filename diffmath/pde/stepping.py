@@ -24,7 +24,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.integrate import BDF
 
-from diffmath._arguments import real_array, require_callable, require_number
+from diffmath._arguments import real_array, require_callable, require_instance, require_number
 from diffmath.domains.eigenbasis import Eigenbasis, Floats
 from diffmath.pde.norms import Preserve, as_norm
 from diffmath.pde.runs import THETA, Callback, Interrupted, Problem, Record, Run, State, column
@@ -131,6 +131,7 @@ def integrate(
     >>> run.states.shape, run.info["n_steps"] < 1000
     ((3, 16), True)
     """
+    require_instance("domain", domain, Eigenbasis)
     if mean not in ("project", "keep"):
         raise ValueError(f'mean must be "project" or "keep"; it is {mean!r}')
     if callback is not None:
@@ -150,6 +151,8 @@ def integrate(
     # As u -> a u commutes with the flow, each u_0 is scaled to size 1, and the scale given back at the end.
     domain = domain.discrete
     values = np.asarray(real_array(u_0, "u_0"), dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("u_0 must be finite; it holds NaN or infinity")
     leading = values.shape[: values.ndim - len(domain.shape)]
     u = values.reshape(-1, *domain.shape)
     exponent = np.frexp(np.abs(u).max(axis=tuple(range(1, u.ndim))))[1]

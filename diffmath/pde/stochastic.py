@@ -22,19 +22,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from tqdm import tqdm
 
-from diffmath._arguments import as_rng, real_array, require_count, require_positive
+from diffmath._arguments import as_rng, real_array, require_count, require_instance, require_positive
 from diffmath.domains.eigenbasis import Floats
 from diffmath.pde.dataset import Solution, read_initial, read_times, to_dataset
-
-if TYPE_CHECKING:
-    from diffmath.pde.flow import RenormalizedFlow
+from diffmath.pde.flow import RenormalizedFlow
 
 __all__ = ["READINGS", "ForcedFlow", "Reading", "step"]
 
@@ -127,7 +125,8 @@ class ForcedFlow:
         q: float | npt.ArrayLike | Callable[[Floats], npt.ArrayLike],
         reading: Reading = "rescale",
     ) -> None:
-        if reading not in READINGS:
+        require_instance("flow", flow, RenormalizedFlow)
+        if reading not in list(READINGS):
             raise ValueError(f"reading must be one of {', '.join(READINGS)}; it is {reading!r}")
         if flow.norm.power is None:
             raise ValueError(f'flow must preserve a sum over modes; it preserves "{flow.norm.name}"')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
-from diffmath._arguments import require_count
+from diffmath._arguments import require_count, require_each
 from diffmath.verification.runner import Result
 
 __all__ = ["table", "terminal_table"]
@@ -26,7 +26,7 @@ def table(results: Iterable[Result]) -> str:
     >>> print(table(verify(20)))
     """
     lines = [HEADER]
-    for r in results:
+    for r in require_each("results", results, Result):
         verdict = "holds" if r.passed else "**fails**"
         code = ", ".join(f"`{_short(name)}`" for name in r.code)
         where = " ".join(r.where.split()).replace("|", r"\|")  # an exception's message may contain anything
@@ -53,7 +53,7 @@ def terminal_table(results: Iterable[Result], width: int = 100) -> str:
     >>> from diffmath.verification import terminal_table, verify
     >>> print(terminal_table(verify(20), width=80))
     """
-    width = require_count("width", width, 70)
+    width, results = require_count("width", width, 70), require_each("results", results, Result)
     room = width - LABEL - 3 * NUMBER - 1
 
     def row(label: str, claim: str, *cells: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from diffmath._arguments import require_count
+from diffmath._arguments import require_count, require_each
 from diffmath.verification import algorithms, backwards, flow, forwards, stability
 from diffmath.verification._references import worst_error
 from diffmath.verification.checks import Check, Example
@@ -64,7 +64,7 @@ def verify(
     """
     n_examples, seed = require_count("n_examples", n_examples), require_count("seed", seed, 0)
     results = []
-    chosen = CHECKS if checks is None else checks
+    chosen = CHECKS if checks is None else require_each("checks", checks, Check)
     counts = [max(1, math.ceil(n_examples * check.share)) for check in chosen]
     with tqdm(total=sum(counts), unit=" examples", disable=not progress) as bar:
         for check, count in zip(chosen, counts, strict=True):

@@ -57,15 +57,17 @@ def frechet_distance(mean_1: npt.ArrayLike, cov_1: npt.ArrayLike, mean_2: npt.Ar
     >>> frechet_distance([0.0], [[1.0]], [3.0], [[4.0]])  # (0 - 3)^2 + (1 - 2)^2
     10.0
     """
-    m_1, c_1, m_2, c_2 = (
-        real_array(a, "means and covariances").astype(np.float64) for a in (mean_1, cov_1, mean_2, cov_2)
-    )
+    given = {"mean_1": mean_1, "cov_1": cov_1, "mean_2": mean_2, "cov_2": cov_2}
+    m_1, c_1, m_2, c_2 = arrays = [real_array(a, name).astype(np.float64) for name, a in given.items()]
     d = m_1.size
     if not (m_1.shape == m_2.shape == (d,) and c_1.shape == c_2.shape == (d, d)):
         shapes = ", ".join(str(a.shape) for a in (m_1, c_1, m_2, c_2))
-        raise ValueError(f"means and covariances must have shapes (d,), (d, d), (d,), (d, d); they have {shapes}")
-    if not all(np.isfinite(a).all() for a in (m_1, c_1, m_2, c_2)):
-        raise ValueError("means and covariances must be finite; they hold NaN or infinity")
+        raise ValueError(
+            f"mean_1, cov_1, mean_2 and cov_2 must have shapes (d,), (d, d), (d,), (d, d); they have {shapes}"
+        )
+    for name, a in zip(given, arrays, strict=True):
+        if not np.isfinite(a).all():
+            raise ValueError(f"{name} must be finite; it holds NaN or infinity")
     # More than float32's roundings in the covariances, and float64's in the squares that they are differences of.
     rounding = 1e-5 * (np.trace(c_1) + np.trace(c_2)) + 1e-12 * max((m_1**2).sum(), (m_2**2).sum())
     for c in (c_1, c_2):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffmath._arguments import as_rng, real_array, require_count, require_unmasked
+from diffmath._arguments import as_array, as_rng, real_array, require_count
 from diffmath.ddpm.classifier import Classifier, load_classifier, require_classifier
 from diffmath.ddpm.metrics.estimates import Array, Estimate, Interval, Seed, clipped_images, error_of_mean, share_of
 
@@ -235,8 +235,7 @@ def memorisation(images: Tensor, training: Tensor, *, rng: Seed = 0, progress: b
 
 
 def _digits(values: npt.ArrayLike, name: str) -> npt.NDArray[np.int64]:
-    require_unmasked(values, name)
-    digits = np.asarray(values)
+    digits = as_array(values, name)
     if digits.ndim != 1 or len(digits) == 0 or digits.dtype.kind not in "iu":
         raise ValueError(f"{name} must be integers of shape (N,); they are {digits.dtype} of shape {digits.shape}")
     if digits.min() < 0 or digits.max() >= CLASSES:

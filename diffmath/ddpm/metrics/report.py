@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from diffmath._arguments import require_each, require_instance
 from diffmath.ddpm.metrics.estimates import LEAST, Estimate, Interval
 from diffmath.ddpm.metrics.evaluation import Evaluation
 from diffmath.ddpm.metrics.frechet import Extrapolation
@@ -28,6 +29,8 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
     >>> summary(evaluate(images, test, training))["energy"]  # doctest: +SKIP
     {'value': 0.42, 'error': 0.05}
     """
+
+    require_instance("evaluation", evaluation, Evaluation)
 
     def plain(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -52,6 +55,9 @@ def table(evaluations: Mapping[str, Evaluation]) -> str:
     --------
     >>> print(table({"mine": evaluate(images, test, training)}))  # doctest: +SKIP
     """
+
+    require_instance("evaluations", evaluations, Mapping)
+    require_each("evaluations", evaluations.values(), Evaluation)
 
     def frechet(e: Evaluation) -> str:
         return _text(e.frechet) + " (too small)" * _is_biased(e)
@@ -114,6 +120,10 @@ def describe(evaluations: Mapping[str, Evaluation], origin: Mapping[str, Any]) -
     >>> print(describe(found, {"file": "digits.npy"}).splitlines()[0])  # doctest: +SKIP
     100 samples (file digits.npy), and 100 real images drawn from the
     """
+    require_instance("evaluations", evaluations, Mapping)
+    require_instance("origin", origin, Mapping)
+    if missing := {"samples", "real images"} - set(evaluations):
+        raise ValueError(f"evaluations must have the entries of evaluate_beside_real; it has no {sorted(missing)}")
     samples, real = evaluations["samples"], evaluations["real images"]
     described = ", ".join(f"{name} {value}" for name, value in origin.items())
     return (
