@@ -166,7 +166,8 @@ class Sheets:
                 generator = torch.Generator().manual_seed(0)
                 x_T = torch.randn((16, *self.shape), generator=generator)
                 n_steps = min(50, self.state.schedule.n_steps)
-                images = sample(self.state.average, self.state.schedule, x_T, n_steps=n_steps, generator=generator)
+                average = self.state.averages[self.state.best]
+                images = sample(average, self.state.schedule, x_T, n_steps=n_steps, generator=generator)
                 self.log.show(images, self.state.step)
 
     def on_end(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,9 +24,10 @@ from diffmath.ddpm.checkpoints import read_tensors, save_checkpoint, stored_weig
 from diffmath.ddpm.training.algorithm import Hook, Loss, Predictor, minimise, predictor, squared_error
 from diffmath.ddpm.training.batches import Batches, OnDevice
 from diffmath.ddpm.training.compiled import gradients, require_equal_gradients
+from diffmath.ddpm.training.held_out import HeldOut
 from diffmath.ddpm.training.hooks import Callback, Checkpoints, Clock, Logging, Progress, Sheets, deferred_interrupts
 from diffmath.ddpm.training.log import Log
-from diffmath.ddpm.training.settings import as_images, minutes_of, settings_of
+from diffmath.ddpm.training.settings import as_images, decays_of, minutes_of, settings_of
 from diffmath.ddpm.training.state import State
 from diffmath.process import ForwardProcess
 from diffmath.schedule import VarianceSchedule
@@ -41,7 +43,7 @@ class TrainingResult(NamedTuple):
     Attributes
     ----------
     model : torch.nn.Module
-        A copy of the trained model with the moving average of its weights, in evaluation mode.
+        A copy of the trained model with the moving average of its weights, the better of several, in evaluation mode.
     losses : list of (int, float)
         Steps, and the mean loss over the steps since the entry before; the last entry is at the last step.
     metadata : dict
@@ -64,7 +66,8 @@ def train(
     betas: tuple[float, float] = (0.9, 0.9999),
     warm_up: int = 0,
     decay: float = 0.0,
-    average_decay: float = 0.999,
+    average_decay: float | Sequence[float] = 0.999,
+    held_out: Any = None,
     loss: Loss = squared_error,
     seed: int = 0,
     started_from: Mapping[str, Any] | None = None,
@@ -85,8 +88,8 @@ def train(
     r"""Algorithm 1: minimise :math:`E |\epsilon - \epsilon_\theta(x_t, t)|^2` by Adam on minibatches.
 
     The loop itself is `diffmath.ddpm.training.algorithm.minimise`. What is returned, and what `load_checkpoint` reads,
-    is the moving average of the weights. If `torch.distributed` is initialised, all its processes call with the same
-    arguments; each takes a share of every minibatch.
+    is the moving average of the weights, or the better of several. If `torch.distributed` is initialised, all its
+    processes call with the same arguments; each takes a share of every minibatch.
 
     Parameters
     ----------
@@ -103,8 +106,13 @@ def train(
     warm_up, decay : int, float
         Steps in which the learning rate rises linearly, as a trained network needs it; share of the steps, the last
         ones, in which it falls linearly to 0.
-    average_decay : float
-        The decay d of the moving average, in [0, 1); after k steps it is :math:`\min(d, (1 + k) / (10 + k))`.
+    average_decay : float or sequence of float
+        The decay d of the moving average, in [0, 1); after k steps it is :math:`\min(d, (1 + k) / (10 + k))`. Several
+        averages are kept side by side.
+    held_out : Tensor or array, shape (N, ...), floating, optional
+        Images that are not trained on. After each epoch, and at the end, ``held_out.csv`` gets the loss of each average
+        at each noise level, for fixed noise and times; the average that is returned has the least geometric mean of
+        them at the end. Defaults to none, and the first average.
     loss : callable
         ``loss(model, process, x_0, eps, t)`` returns the losses of the images, of shape (B,); see `squared_error`.
     seed : int
@@ -154,6 +162,12 @@ def train(
     for name, record in (("metadata", metadata), ("started_from", started_from)):
         require_instance(name, {} if record is None else record, Mapping)
         to_json(record or {})  # refused now rather than when it is to be saved
+    others = None if held_out is None else as_images(held_out, model, "held_out")
+    if others is not None and (len(others) < 100 or others.shape[1:] != images.shape[1:]):
+        raise ValueError(
+            f"held_out must be 100 images or more of the shape {tuple(images.shape[1:])}, as those to train on; its "
+            f"shape is {tuple(others.shape)}"
+        )
     checkpoint_minutes = minutes_of("checkpoint_minutes", checkpoint_minutes)
     settings = settings_of(
         model,
@@ -202,9 +216,9 @@ def train(
         "processes": processes.size,
         "warm_up_seconds": None,
     }
-    average = copy.deepcopy(model)
+    averages = [copy.deepcopy(model) for _ in decays_of(settings)]
     state = State(
-        model, average, optimizer, schedule, settings, dict(metadata or {}), origin, processes, path, started_from
+        model, averages, optimizer, schedule, settings, dict(metadata or {}), origin, processes, path, started_from
     )
     with ExitStack() as stack:
         if path is not None:
@@ -237,6 +251,10 @@ def train(
             Logging(state, clock, log, settings["log_every"], len(images)),
             Progress(bar, state),
         ]
+        if others is not None:
+            epoch, table = max(1, round(len(images) / settings["batch_size"])), path and path.with_name(HeldOut.NAME)
+            predicting = partial(predictor, device=place, dtype=dtype)
+            hooks.append(HeldOut(state, clock, others, loss, process, predicting, epoch, n_steps, table))
         if path is not None:
             checkpoints = Checkpoints(state, clock, log, checkpoint_minutes, interrupted)
             hooks.append(checkpoints)
@@ -245,8 +263,7 @@ def train(
         if callback is not None:
             hooks.append(Callback(state, callback))
         minimise(loss, predict, process, batches, state, n_steps, hooks)
-        record = state.record()
-        average.eval()
+        record, average = state.record(), averages[state.best].eval()
         if path is not None and processes.first:
             assert isinstance(schedule, VarianceSchedule)
             save_checkpoint(path.with_name(WEIGHTS), average, schedule, record, dtype=_half_precision(average))

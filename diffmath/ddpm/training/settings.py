@@ -14,7 +14,7 @@ from diffmath._arguments import require_callable, require_count, require_number,
 from diffmath.ddpm._arguments import as_floating, as_tensor
 from diffmath.process import ForwardProcess
 
-__all__ = ["ADDED_LATER", "CHANGEABLE", "as_images", "learning_rate", "minutes_of", "settings_of"]
+__all__ = ["ADDED_LATER", "CHANGEABLE", "as_images", "decays_of", "learning_rate", "minutes_of", "settings_of"]
 
 CHANGEABLE = {
     "average_decay", "betas", "decay", "frozen", "learning_rate", "loss", "n_steps", "seed", "warm_up"
@@ -48,9 +48,11 @@ def settings_of(
         raise ValueError(f"learning_rate must be positive; it is {rate}")
     if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
         raise ValueError(f"betas must be two numbers in [0, 1); they are {betas}")
-    average_decay, decay = (require_number(name, numbers[name]) for name in ("average_decay", "decay"))
-    if not 0 <= average_decay < 1:
-        raise ValueError(f"average_decay must lie in [0, 1); it is {average_decay}")
+    given = numbers["average_decay"]
+    several = [require_number("average_decay", d) for d in (given if isinstance(given, (list, tuple)) else [given])]
+    if not several or not all(0 <= d < 1 for d in several) or len(set(several)) < len(several):
+        raise ValueError(f"average_decay must lie in [0, 1), or be different numbers that do; it is {given}")
+    decay = require_number("decay", numbers["decay"])
     if not 0 <= decay <= 1:
         raise ValueError(f"decay, a share of the steps, must lie in [0, 1]; it is {decay}")
     settings = {
@@ -59,7 +61,7 @@ def settings_of(
         "batch_size": require_count("batch_size", numbers["batch_size"]),
         "learning_rate": rate,
         "betas": [float(b) for b in betas],
-        "average_decay": average_decay,
+        "average_decay": several if len(several) > 1 else several[0],
         "seed": require_count("seed", numbers["seed"], 0),
         "log_every": require_count("log_every", numbers["log_every"]),
         "warm_up": require_count("warm_up", numbers["warm_up"], 0),
@@ -75,6 +77,12 @@ def settings_of(
     return settings
 
 
+def decays_of(settings: Mapping[str, Any]) -> list[float]:
+    """The decays of the averages: older checkpoints, and those of one average, have a number."""
+    decays = settings.get("average_decay", [])
+    return list(decays) if isinstance(decays, (list, tuple)) else [decays]
+
+
 def learning_rate(settings: Mapping[str, Any], step: int) -> float:
     """That of a step, 1 the first: rising in a warm-up, constant, and falling to 0 in the last steps if so wanted."""
     factor = min(1.0, step / settings["warm_up"]) if settings["warm_up"] else 1.0
@@ -84,22 +92,22 @@ def learning_rate(settings: Mapping[str, Any], step: int) -> float:
     return float(settings["learning_rate"] * factor)
 
 
-def as_images(data: Any, model: nn.Module) -> Tensor:
+def as_images(data: Any, model: nn.Module, name: str = "images") -> Tensor:
     """The training set in the dtype of the model's weights: finite, in [-1, 1] if it is of images, of its shape."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module; it is a {type(model).__name__}")
     if not any(weight.requires_grad for weight in model.parameters()):
         raise ValueError("the model must have a weight to train; it has none, or all of them are frozen")
-    images: Tensor = as_tensor(data, "images").detach()
+    images: Tensor = as_tensor(data, name).detach()
     if images.is_floating_point() and images.ndim > 1 and not torch.isfinite(images).all():
         i = int((~torch.isfinite(images.flatten(1))).any(1).int().argmax())
-        raise ValueError(f"images must be finite; images[{i}] is not")
-    images = as_floating(images, "images", ndim=2)
-    require_pixels(images)
+        raise ValueError(f"{name} must be finite; {name}[{i}] is not")
+    images = as_floating(images, name, ndim=2)
+    require_pixels(images, name)
     shape = getattr(model, "image_shape", None)
     if shape is not None and images.shape[1:] != tuple(shape):
         raise ValueError(
-            f"images must have the shape that the model is for, {tuple(shape)}; their shape is "
+            f"{name} must have the shape that the model is for, {tuple(shape)}; their shape is "
             f"{tuple(images.shape[1:])}: resize them, or make the model for them (UNet(image_size=...))"
         )
     weight = next(model.parameters())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,23 @@ from diffmath.ddpm.checkpoints import (
     save_checkpoint,
 )
 from diffmath.ddpm.training.log import NoiseLevels
-from diffmath.ddpm.training.settings import ADDED_LATER, CHANGEABLE, learning_rate
+from diffmath.ddpm.training.settings import ADDED_LATER, CHANGEABLE, decays_of, learning_rate
 from diffmath.process import ForwardProcess
 from diffmath.schedule import VarianceSchedule
 
 __all__ = ["State", "TrainingDivergedError"]
 
-RECORD = ("resumed", "steps", "images_seen", "settings", "losses", "seconds", "started_from")
+RECORD = (
+    "average_decay",
+    "held_out",
+    "resumed",
+    "steps",
+    "images_seen",
+    "settings",
+    "losses",
+    "seconds",
+    "started_from",
+)
 NEVER = 1 << 62  # no run has so many steps
 
 
@@ -35,7 +46,7 @@ class TrainingDivergedError(RuntimeError):
 
 
 class State:
-    """A run after some step: the network, its average, the optimiser and the losses so far.
+    """A run after some step: the network, its averages, the optimiser and the losses so far.
 
     Attributes
     ----------
@@ -45,6 +56,10 @@ class State:
         Steps done, and the time they took.
     losses : list of (int, float)
         Steps, and the mean loss over the steps since the entry before.
+    averages, decays : list of torch.nn.Module, list of float
+        The moving averages of the weights, and their decays.
+    held_out : list of list
+        Step, decay, mean of the logarithms and losses by noise level on the images held out, see `HeldOut`.
     settings, metadata, origin : dict
         What must be the same to go on; the caller's record, with that of the training before if the weights come from
         one; where and by what this part is computed.
@@ -53,7 +68,7 @@ class State:
     def __init__(
         self,
         model: nn.Module,
-        average: nn.Module,
+        averages: Sequence[nn.Module],
         optimizer: torch.optim.Optimizer,
         schedule: ForwardProcess,
         settings: dict[str, Any],
@@ -64,7 +79,8 @@ class State:
         started_from: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = path
-        self.model, self.average, self.optimizer, self.schedule = model, average, optimizer, schedule
+        self.model, self.averages, self.optimizer, self.schedule = model, list(averages), optimizer, schedule
+        self.decays, self.held_out = decays_of(settings), list[list[Any]]()
         self.settings, self.metadata, self.origin, self.processes = settings, metadata, origin, processes
         if taken := metadata.keys() & {*origin, *RECORD}:
             raise ValueError(f"metadata must not have the entries of the record itself; it has {sorted(taken)}")
@@ -93,14 +109,25 @@ class State:
 
     def count(self, losses: Tensor, t: Tensor) -> None:
         """Count a step, given the losses of its images at their times; does not wait for the device."""
-        decay = min(self.settings["average_decay"], (1 + self.step) / (10 + self.step)) if self.step else 0.0
         # torch's own `AveragedModel` counts on the host, and waits for the device.
-        get_ema_multi_avg_fn(decay)(list(self.average.parameters()), list(self.model.parameters()), 0)
-        for kept, current in zip(self.average.buffers(), self.model.buffers(), strict=True):
-            kept.copy_(current)
+        for average, decay in zip(self.averages, self.decays, strict=True):
+            own = min(decay, (1 + self.step) / (10 + self.step)) if self.step else 0.0
+            get_ema_multi_avg_fn(own)(list(average.parameters()), list(self.model.parameters()), 0)
+            for kept, current in zip(average.buffers(), self.model.buffers(), strict=True):
+                kept.copy_(current)
         self.step += 1
         self.levels.add(losses, t)
         self._lost = torch.where(torch.isfinite(losses).all(), self._lost, self._lost.clamp(max=self.step))
+
+    @property
+    def best(self) -> int:
+        """Which average had the least loss on the images held out, when it was last taken; 0, the first, without any.
+
+        Each noise level counts alike: the logarithms of their losses are compared.
+        """
+        latest = [row for row in self.held_out if row[0] == self.held_out[-1][0]]
+        scores = {row[1]: row[2] for row in latest}
+        return min(range(len(self.decays)), key=lambda i: scores.get(self.decays[i], math.inf))
 
     def take_loss(self) -> tuple[float, dict[str, float]]:
         """The mean loss since it was last taken, checked and noted, and that of each bin of noise levels."""
@@ -154,6 +181,8 @@ class State:
             "images_seen": n_images,
             "settings": self.settings,
             "losses": self.losses,
+            "average_decay": self.decays[self.best],
+            "held_out": self.held_out,
             "seconds": round(self.seconds, 6),
         }
 
@@ -167,8 +196,10 @@ class State:
         tensors = {f"weights.{name}": t for name, t in self.model.state_dict().items()}
         for name, weight in self.model.named_parameters():  # weights that are frozen or unused have no state
             tensors |= {f"optimizer.{name}.{slot}": t for slot, t in self.optimizer.state.get(weight, {}).items()}
+        for i, average in enumerate(self.averages[1:], start=1):
+            tensors |= {f"averages.{i}.{name}": t for name, t in average.state_dict().items()}
         tensors["losses"] = sums
-        save_checkpoint(self.path, self.average, self.schedule, self.record(), training=tensors)
+        save_checkpoint(self.path, self.averages[0], self.schedule, self.record(), training=tensors)
 
     def load(self, path: Path, change_settings: bool = False) -> None:
         """Become what a checkpoint holds; `CHANGEABLE` settings may differ if that is wanted.
@@ -187,6 +218,8 @@ class State:
         try:
             before = ADDED_LATER | record.get("settings", {})
             now = self.settings
+            if decays_of(before) == self.decays[: len(decays_of(before))]:  # averages may be added
+                before["average_decay"] = now["average_decay"]
             changed = [name for name in {**now, **before} if before.get(name) != now.get(name)]
             if change_settings:
                 changed = [name for name in changed if name not in CHANGEABLE]
@@ -205,9 +238,12 @@ class State:
             raise ValueError(f"{path} belongs to a run with other settings: {both}{hint}")
 
     def _restore(self, tensors: dict[str, Tensor], slots: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
+        first = _part(tensors, "model.")
         for module, weights in (
             (self.model, _part(tensors, "training.weights.")),
-            (self.average, _part(tensors, "model.")),
+            (self.averages[0], first),
+            # One that the checkpoint does not have begins as the first.
+            *((new, _part(tensors, f"training.averages.{i}.") or first) for i, new in enumerate(self.averages) if i),
         ):
             require_fit(weights, module)
             module.load_state_dict(weights)
@@ -233,6 +269,7 @@ class State:
         if isinstance(self.step, bool) or not isinstance(self.step, int) or self.step < 0:
             raise ValueError(f"steps must be a count; it is {self.step!r}")
         self.losses = [(int(step), float(loss)) for step, loss in record["losses"]]
+        self.held_out = [list(row) for row in record.get("held_out", [])]
         self.resumed = [
             *record.get("resumed", []),
             {name: record.get(name) for name in self.origin} | {"steps": self.step, "settings": record["settings"]},
