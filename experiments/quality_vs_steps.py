@@ -12,12 +12,14 @@ Command    python experiments/quality_vs_steps.py [--checkpoint NAME ...] [--n-s
 Minutes    on 2 CPU cores about 75 for the compact network (1,800 evaluations for each of 500 samples) and 165 for the
            paper's, and 6 for each to judge them; blocks of 100 samples are kept in runs/ and not made again. --smoke:
            seconds
-Result     results/quality_vs_steps.json, the table on the terminal, and the picture as results/quality_vs_steps.png and
-           .pdf
+Result     results/quality_vs_steps.json, the table on the terminal, and as .png and .pdf two pictures: every sampler
+           from its own start in the three numbers that tell most, as results/quality_vs_steps, and all that there is,
+           as results/quality_vs_steps_all. --redraw draws them again from the numbers
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -27,6 +29,7 @@ from typing import Annotated, Any, Optional
 import numpy as np
 import torch
 import typer
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sample_statistics import made, network, record
 from torch import Tensor
@@ -40,16 +43,18 @@ HERE = Path(__file__).parent
 EVALUATIONS = (10, 20, 50, 100, 250, 500)
 EARLY, MANY = 20, 50  # evaluations: to which the other start is shown, and beyond which an ODE's sampler makes a fifth
 SETTLED = 100  # evaluations, from which on all samples of Algorithm 2 are one reference: each of these has its own seed
-LINES = {  # sampler, whether from the matched start, and how the picture shows it
-    ("ancestral", False): {"color": "black", "marker": "o", "linestyle": "-"},
-    ("ancestral", True): {"color": "black", "marker": "o", "linestyle": ":"},
-    ("ddim", False): {"color": "0.6", "marker": "s", "linestyle": "--"},
-    ("ddim", True): {"color": "0.6", "marker": "s", "linestyle": "-"},
-    ("heun", False): {"color": "0.4", "marker": "^", "linestyle": "--"},
-    ("heun", True): {"color": "0.4", "marker": "^", "linestyle": "-"},
-    ("dpmsolver++2m", False): {"color": "0.2", "marker": "D", "linestyle": "--"},
-    ("dpmsolver++2m", True): {"color": "0.2", "marker": "D", "linestyle": "-"},
+COLOURS = {"ancestral": "#000000", "ddim": "#0b4f8a", "heun": "#d1495b", "dpmsolver++2m": "#edae49"}  # also as greys
+MARKERS = {"ancestral": "o", "ddim": "s", "heun": "^", "dpmsolver++2m": "D"}
+LINES = {  # sampler, whether from the matched start, and how the picture shows it: dotted from the other start
+    (method, matched): {
+        "color": colour,
+        "marker": MARKERS[method],
+        "linestyle": "-" if matched == (method != "ancestral") else ":",
+    }
+    for method, colour in COLOURS.items()
+    for matched in (False, True)
 }
+OWN = {(method, method != "ancestral"): LINES[method, method != "ancestral"] for method in COLOURS}
 SHOWN = {
     "frechet": "Fréchet distance",
     "kernel": "kernel distance",
@@ -59,6 +64,7 @@ SHOWN = {
     "background": "mean of\nthe background",
     "energy": "energy distance\nof pixels",
 }
+TELLING = ("frechet", "sure", "background")
 SHARES = ("sure", "coverage")  # more is better
 SIZED = ("coverage", "imbalance")  # to be compared between equally many samples only
 
@@ -215,7 +221,19 @@ def verdict(entry: Mapping[str, Any]) -> str:
     )
 
 
-def draw(rows: list[dict[str, Any]], real: dict[str, tuple[float, float]]) -> Figure:
+def draw(rows: list[dict[str, Any]], real: Mapping[str, Any]) -> Figure:
+    """Every sampler from its own start, with the first network, in the numbers that tell most: full samples only."""
+    name, most = rows[0]["checkpoint"], max(row["samples"] for row in rows)
+    figure = Figure((9.6, 3.3), layout="constrained")
+    for ax, key in zip(figure.subplots(1, len(TELLING)), TELLING, strict=True):
+        panel(ax, [row for row in rows if row["checkpoint"] == name and row["samples"] == most], real, key, OWN)
+        ax.set_xlabel("network evaluations for a sample")
+    handles, labels = figure.axes[1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=9, frameon=False)
+    return figure
+
+
+def draw_all(rows: list[dict[str, Any]], real: Mapping[str, Any]) -> Figure:
     """Every number against the evaluations, a column for each checkpoint.
 
     Rows of fewer samples are pale, and joined to what the same starts gave before.
@@ -224,38 +242,51 @@ def draw(rows: list[dict[str, Any]], real: dict[str, tuple[float, float]]) -> Fi
     figure = Figure((5.2 * len(names) + 0.6, 2.1 * len(SHOWN)), layout="constrained")
     axes = figure.subplots(len(SHOWN), len(names), squeeze=False, sharex=True, sharey="row")
     for column, name in zip(axes.T, names, strict=True):
-        for ax, (key, label) in zip(column, SHOWN.items(), strict=True):
-            for shift, ((method, matched), style) in zip(
-                np.linspace(0.96, 1.04, len(LINES)), LINES.items(), strict=True
-            ):
-                line = [
-                    row
-                    for row in rows
-                    if (row["checkpoint"], row["method"], row["matched start"]) == (name, method, matched)
-                    and key in row
-                ]
-                title = f"{method}, matched start" if matched else method
-                few = [row for row in line if "the same starts" in row]
-                for part, look in (
-                    ([row for row in line if row not in few], {"label": title}),
-                    ([row["the same starts"] for row in few[:1]] + few, {"alpha": 0.4}),
-                ):
-                    if part:
-                        x, y, error = np.transpose([(row["evaluations"], *row[key]) for row in part])
-                        fill = None if matched else "white"
-                        ax.errorbar(shift * x, y, error, markerfacecolor=fill, markersize=4, capsize=2, **style | look)
-            if key in real:
-                value, error = real[key]
-                ax.axhspan(value - error, value + error, color="0.85", zorder=0, label="real images")
-            ax.set(xscale="log", ylabel=label if name == names[0] else None)
+        for ax, key in zip(column, SHOWN, strict=True):
+            panel(ax, [row for row in rows if row["checkpoint"] == name], real, key, LINES)
+            if name != names[0]:
+                ax.set_ylabel("")
         column[0].set_title(f"{name} network")
-        column[-1].set(xlabel="network evaluations for a sample", xticks=EVALUATIONS, xticklabels=EVALUATIONS)
-        column[-1].minorticks_off()
+        column[-1].set_xlabel("network evaluations for a sample")
     sizes = sorted({row["samples"] for row in rows})
     note = f"; pale: {sizes[0]} samples, not {sizes[-1]}, too few for some of the numbers" if len(sizes) > 1 else ""
     figure.supxlabel(f"bars: one standard error{note}", fontsize=8)
     figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
     return figure
+
+
+def panel(
+    ax: Axes,
+    rows: list[dict[str, Any]],
+    real: Mapping[str, Any],
+    key: str,
+    lines: Mapping[tuple[str, bool], Mapping[str, Any]],
+) -> None:
+    """One number of one checkpoint against the evaluations, beside that of real images."""
+    for shift, ((method, matched), style) in zip(np.linspace(0.96, 1.04, len(lines)), lines.items(), strict=True):
+        line = [row for row in rows if (row["method"], row["matched start"]) == (method, matched) and key in row]
+        title = {"ancestral": "Algorithm 2"}.get(method, method) + ", matched start" * matched
+        few = [row for row in line if "the same starts" in row]
+        for part, look in (
+            ([row for row in line if row not in few], {"label": title}),
+            ([row["the same starts"] for row in few[:1]] + few, {"alpha": 0.4}),
+        ):
+            if part:
+                x, y, error = np.transpose([(row["evaluations"], *row[key]) for row in part])
+                fill = None if style["linestyle"] == "-" else "white"
+                ax.errorbar(shift * x, y, error, markerfacecolor=fill, markersize=4, capsize=2, **{**style, **look})
+    if key in real:
+        value, error = real[key]
+        ax.axhspan(value - error, value + error, color="0.85", zorder=0, label="real images")
+    ax.set(xscale="log", ylabel=SHOWN[key], xticks=EVALUATIONS, xticklabels=EVALUATIONS)
+    ax.minorticks_off()
+
+
+def save(results: Path, report: Mapping[str, Any]) -> None:
+    """Draw both pictures from what the file of results holds."""
+    real = report["real training images"]
+    save_figure(draw(report["rows"], real), results, dpi=150)
+    save_figure(draw_all(report["rows"], real), results.with_name(f"{results.stem}_all"), dpi=100, colours=256)
 
 
 def main(
@@ -267,12 +298,16 @@ def main(
     seed: int = 0,
     device: Optional[str] = None,
     results: Annotated[Optional[Path], typer.Option(help="experiments/results/ unless given, or --smoke.")] = None,
+    redraw: Annotated[bool, typer.Option("--redraw", help="Only draw the numbers of the results again.")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="A small run, to see that it runs.")] = False,
 ) -> None:
     counts = sizes(n_samples)
     if smoke:
         counts, n_samples = {("ancestral", False): {1: 100}, ("ddim", True): {1: 200, 2: 100}}, 200
     results = results or (Path("runs") if smoke else HERE / "results") / "quality_vs_steps.json"
+    if redraw:
+        save(results, json.loads(results.read_text()))
+        return
     place = choose_device(device)
     names = checkpoint or list(SHIPPED[: 1 if smoke else None])
     networks = {name: load_checkpoint(name, device=place) for name in names}
@@ -307,7 +342,7 @@ def main(
         **origin,
     }
     write_json(results, report)
-    save_figure(draw(rows, real), results, dpi=120)
+    save(results, report)
 
 
 if __name__ == "__main__":
