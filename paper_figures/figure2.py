@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -29,12 +28,8 @@ class Path(NamedTuple):
 def compute(run: Run) -> Path:
     """The path: T steps of eq. (2)."""
     schedule = VarianceSchedule.linear()
-    x = run.one_digit(DIGIT)
-    states = {0: x}
-    for t in range(1, schedule.n_steps + 1):
-        x = schedule.forward_step(x, torch.randn(x.shape, generator=run.generator), t)
-        states[t] = x
-    return Path(torch.cat([states[t] for t in TIMES]), [float(schedule.alpha_bar[t]) ** 0.5 for t in TIMES])
+    states = run.forward(schedule, run.one_digit(DIGIT), TIMES)
+    return Path(states, [float(schedule.alpha_bar[t]) ** 0.5 for t in TIMES])
 
 
 def draw(path: Path) -> Figure:

@@ -6,28 +6,16 @@ take shape rather than equally spaced ones.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from paper_figures.run import Run, show
+from paper_figures.run import Backward, Run, show
 
 TIMES = (500, 200, 100, 50, 20, 0)  # of T = 500; in proportion for a network trained with another T
 
 
-class Backward(NamedTuple):
-    """States of nine samples, shape (6, 9, 1, 32, 32), and their times."""
-
-    states: Tensor
-    times: tuple[int, ...]
-
-
 def compute(run: Run) -> Backward:
     """Nine samples, looked at six times on their way."""
-    T = run.checkpoint.schedule.n_steps
-    times = tuple(round(t * T / 500) for t in TIMES)
-    return Backward(run.sample(n_samples=9, trajectory=times)[1], times)
+    return run.backward(TIMES, n_samples=9)
 
 
 def draw(backward: Backward) -> Figure:

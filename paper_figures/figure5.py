@@ -1,36 +1,32 @@
 """Figure 5: one Gaussian x_T, and nine independent denoising runs from it.
 
-The runs start from the same noise and differ in the noise z that Algorithm 2 adds on its way.
+The runs start from the same noise and differ in the noise z that Algorithm 2 adds on its way. The paper shows x_T and
+the nine images; ours also shows the runs at four times between, where they part.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from paper_figures.run import Run, show
+from paper_figures.run import Backward, Run, show
 
-
-class Runs(NamedTuple):
-    """The start (1, 1, 32, 32) and the nine images (9, 1, 32, 32)."""
-
-    x_T: Tensor
-    images: Tensor
+TIMES = (500, 400, 300, 200, 100, 0)  # of T = 500; in proportion for a network trained with another T
 
 
-def compute(run: Run) -> Runs:
-    """Nine runs from one x_T."""
+def compute(run: Run) -> Backward:
+    """Nine runs from one x_T, looked at six times on their way."""
     x_T = torch.randn((1, 1, 32, 32), generator=run.generator)
-    return Runs(x_T, run.sample(x_T=x_T.expand(9, 1, 32, 32)))
+    return run.backward(TIMES, x_T=x_T.expand(9, 1, 32, 32))
 
 
-def draw(runs: Runs) -> Figure:
-    """Two panels: the start, the runs."""
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    show(left, runs.x_T, columns=1, title="$x_T$: Gaussian noise")
-    show(right, runs.images, columns=3, title="nine denoising runs from this $x_T$")
+def draw(runs: Backward) -> Figure:
+    """Six panels in two rows: x_T, then the nine runs."""
+    figure = Figure(figsize=(7.2, 5.4), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.08, hspace=0.04)  # type: ignore[union-attr, call-arg]
+    first, *others = figure.subplots(2, 3).flat
+    show(first, runs.states[0][:1], columns=1, title=f"$t = {runs.times[0]}$: one $x_T$ for all")
+    for ax, images, t in zip(others, runs.states[1:], runs.times[1:], strict=True):
+        show(ax, images, columns=3, title=f"$t = {t}$")
+    figure.suptitle("Nine denoising runs from one Gaussian $x_T$", fontsize=11)
     return figure

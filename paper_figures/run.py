@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from diffmath.data import load_mnist, tile, to_tensor
 from diffmath.ddpm import Checkpoint, choose_device, load_checkpoint, matched_start, moments, sample
+from diffmath.schedule import VarianceSchedule
 
 
 class Profile(StrEnum):
@@ -22,6 +24,13 @@ class Profile(StrEnum):
 
     auto = "auto"
     paper = "paper"
+
+
+class Backward(NamedTuple):
+    """States of nine samples, shape (6, 9, 1, 32, 32), and their times."""
+
+    states: Tensor
+    times: tuple[int, ...]
 
 
 class Run:
@@ -65,6 +74,23 @@ class Run:
         return sample(
             network, schedule, n_steps=n_steps, generator=self.generator, device=self.device, progress=True, **arguments
         )
+
+    def backward(self, times: Sequence[int], **arguments: Any) -> Backward:
+        """Samples by all steps of Algorithm 2, seen at these times of 500; see `sample`."""
+        scaled = self.scaled(times)
+        return Backward(self.sample(trajectory=scaled, **arguments)[1], scaled)
+
+    def scaled(self, times: Sequence[int]) -> tuple[int, ...]:
+        """Times of 500, in proportion to the network's T."""
+        return tuple(round(t * self.checkpoint.schedule.n_steps / 500) for t in times)
+
+    def forward(self, schedule: VarianceSchedule, x_0: Tensor, times: Sequence[int]) -> Tensor:
+        """One path of the forward process (2), step by step from an image (1, ...), at times in increasing order."""
+        x, states = x_0, [x_0] * (0 in times)
+        for t in range(1, times[-1] + 1):
+            x = schedule.forward_step(x, torch.randn(x.shape, generator=self.generator), t)
+            states += [x] * (t in times)
+        return torch.cat(states)
 
     def one_digit(self, digit: int) -> Tensor:
         """A random training image of a digit, shape (1, 1, 32, 32)."""

@@ -101,17 +101,29 @@ def picture_4(samples, figure, run):
 
 
 def picture_5(runs, figure, run):
-    assert runs.images.shape == (9, 1, 32, 32)
-    assert len(torch.unique(runs.images.flatten(1), dim=0)) == 9  # one start, nine ends
-    assert_shows(figure, (runs.x_T, 1), (runs.images, 3))
+    start, *between, images = runs.states
+    assert (start == start[0]).all()  # one start, nine ends
+    assert len(torch.unique(images.flatten(1), dim=0)) == 9
+    assert images.mean() == pytest.approx(-0.5, abs=0.02)  # the denoiser's data
+    assert runs.times == figure5.TIMES == (500, 400, 300, 200, 100, 0)
+    assert_shows(figure, (start[:1], 1), *((images, 3) for images in (*between, images)))
+    assert [f"t = {t}$" in title for t, title in zip(runs.times, titles(figure), strict=True)] == [True] * 6
 
 
 def picture_6(runs, figure, run):
-    assert runs.x_0.min() == -1
-    noise = (runs.x_T - SCHEDULE.alpha_bar[500] ** 0.5 * runs.x_0) / (1 - SCHEDULE.alpha_bar[500]) ** 0.5
-    assert noise.var().item() == pytest.approx(1, rel=5 * (2 / 1024) ** 0.5)
-    assert len(torch.unique(runs.images.flatten(1), dim=0)) == 9
-    assert_shows(figure, (runs.x_0, 1), (runs.images, 3), (runs.x_T, 1))
+    """The path of eq. (2) ends in the one x_T that all runs start from; the signal's share follows alpha_bar."""
+    forward, (states, times) = runs
+    assert forward[0].min() == -1
+    for x_t, t in zip(forward[1:], times[-2::-1], strict=True):
+        alpha_bar = SCHEDULE.alpha_bar[t]
+        noise = (x_t - alpha_bar**0.5 * forward[0]) / (1 - alpha_bar) ** 0.5
+        assert noise.var().item() == pytest.approx(1, rel=5 * (2 / 1024) ** 0.5)
+    assert (states[0] == forward[-1]).all()
+    assert len(torch.unique(states[-1].flatten(1), dim=0)) == 9
+    noising, others = [(x[None], 1) for x in forward], [(images, 3) for images in states[1:]]
+    assert_shows(figure, *noising, (states[0][:1], 1), *others)
+    assert titles(figure)[6:] == [f"$t = {t}$" + ": this $x_T$ for all" * (t == 500) for t in times]
+    assert [ax.texts[0].get_text() for ax in figure.axes[:6]] == [f"$t = {t}$" for t in times[::-1]]
 
 
 def picture_7(flow, figure, run):
