@@ -60,6 +60,19 @@ def flow(
     length: Annotated[
         Optional[list[float]], typer.Option(help="The box's length along each axis, in order; 1 unless given.")
     ] = None,
+    domain: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Another domain than a box: disc, ellipse, annulus, l-shape, ball or sphere; a .png, whose bright "
+            "pixels are the domain; or a file with a mesh, such as a .msh."
+        ),
+    ] = None,
+    refinement: Annotated[
+        Optional[int], typer.Option(help="How often the triangles of a domain by name are divided in four.")
+    ] = None,
+    n_modes: Annotated[
+        Optional[int], typer.Option("--n-modes", help="How many modes of that domain to find; 50 unless given.")
+    ] = None,
     method: Annotated[
         Optional[Method], typer.Option(help="Exact in the eigenfunctions (unless given), or finite differences.")
     ] = None,
@@ -128,12 +141,15 @@ def flow(
             mean=mean,  # type: ignore[arg-type]
             variable=variable,
             seed=seed,
+            domain=domain,
+            refinement=refinement,
+            n_modes=n_modes,
         )
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         raise typer.BadParameter(str(error), param_hint=option_in(error, context.params) or "initial") from None
     if (plot or animate) and problem.is_batch:
         raise typer.BadParameter("pictures show one solution; the file has a batch", param_hint="--plot, --animate")
-    dimension = problem.flow.domain.ndim
+    dimension = len(problem.flow.domain.shape)
     require_output(out, "--out")
     picture = require_output(plot, "--plot", PICTURES, dimension=dimension)
     require_output(animate, "--animate", tuple(FILMS), dimension=dimension)

@@ -18,15 +18,15 @@ NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 TERM = re.compile(rf"\s*(?P<sign>[+-]?)\s*(?:(?P<factor>{NUMBER})\s*\*?\s*)?w_?(?P<k>\d+(?:,\d+)*)")
 
 
-def step(domain: Box, position: float = 0.4) -> Floats:
-    """The cell averages of a step from -1 to 1 along the first axis.
+def step(domain: Eigenbasis, position: float = 0.4) -> Floats:
+    """The cell averages, on boxes, of a step from -1 to 1 along the first axis; elsewhere its values at the nodes.
 
     The averages start the step where it should be within its cell. Its gradient energy grows in proportion to the
     resolution, as that of the step itself is infinite.
 
     Parameters
     ----------
-    domain : Box
+    domain : Eigenbasis
     position : float
         Where the step is, as a fraction of the first length, in (0, 1).
 
@@ -39,12 +39,14 @@ def step(domain: Box, position: float = 0.4) -> Floats:
     position = require_number("position", position)
     if not 0 < position < 1:
         raise ValueError(f"position must lie in (0, 1); it is {position}")
+    if not isinstance(domain, Box):
+        return np.where(_fractions(domain)[0] < position, -1.0, 1.0)
     n = domain.shape[0]
     before = np.clip(position * n - np.arange(n), 0, 1)  # the part of each cell that lies before the step
     return np.broadcast_to((1 - 2 * before).reshape(-1, *[1] * (domain.ndim - 1)), domain.shape).copy()
 
 
-def bump(domain: Box, position: float = 0.3, width: float = 0.1) -> Floats:
+def bump(domain: Eigenbasis, position: float = 0.3, width: float = 0.1) -> Floats:
     r"""The smooth bump :math:`\exp(-|x - p|^2 / (2 w^2))`, with p and w as fractions of every length.
 
     Examples
@@ -56,11 +58,22 @@ def bump(domain: Box, position: float = 0.3, width: float = 0.1) -> Floats:
     position, width = require_number("position", position), require_number("width", width)
     if not (0 < width < math.inf and math.isfinite(position)):
         raise ValueError(f"width must be positive and finite, the position finite; they are {width} and {position}")
+    if not isinstance(domain, Box):
+        return np.asarray(np.exp(-(((_fractions(domain) - position) / width) ** 2).sum(axis=0) / 2))
     u = np.ones(domain.shape)
     for axis, n in enumerate(domain.shape):
         factor = np.exp(-((((np.arange(n) + 0.5) / n - position) / width) ** 2) / 2)
         u *= factor.reshape([-1 if a == axis else 1 for a in range(domain.ndim)])
     return u
+
+
+def _fractions(domain: Eigenbasis) -> Floats:
+    """The coordinates of the nodes as fractions of the domain's lengths, shape (n, ``*shape``)."""
+    x = domain.points.reshape(len(domain.points), -1)
+    fractions: Floats = ((x - x.min(axis=1, keepdims=True)) / np.ptp(x, axis=1, keepdims=True)).reshape(
+        -1, *domain.shape
+    )
+    return fractions
 
 
 def noise(domain: Eigenbasis, rng: np.random.Generator | int) -> Floats:
@@ -77,7 +90,7 @@ def random_modes(domain: Eigenbasis, rng: np.random.Generator | int) -> Floats:
     return domain.to_values(c)
 
 
-INITIAL_CONDITIONS: dict[str, Callable[[Box, np.random.Generator], Floats]] = {
+INITIAL_CONDITIONS: dict[str, Callable[[Eigenbasis, np.random.Generator], Floats]] = {
     "step": lambda domain, rng: step(domain),
     "bump": lambda domain, rng: bump(domain),
     "noise": noise,

@@ -15,6 +15,8 @@ from diffmath._arguments import require_count
 from diffmath._files import as_path
 from diffmath.domains._axes import names
 from diffmath.domains.box import Box
+from diffmath.domains.catalogue import find_domain
+from diffmath.domains.operator import Operator
 from diffmath.pde.dataset import require_mean
 from diffmath.pde.flow import RenormalizedFlow
 from diffmath.pde.initial import INITIAL_CONDITIONS, modes_from
@@ -34,6 +36,9 @@ def read_problem(
     mean: Literal["project", "keep"] | None = None,
     variable: str | None = None,
     seed: int = 0,
+    domain: str | os.PathLike[str] | None = None,
+    refinement: int | None = None,
+    n_modes: int | None = None,
 ) -> Problem:
     """Find the flow and the initial condition that a name, an expression or a file states.
 
@@ -55,6 +60,11 @@ def read_problem(
         The variable of a .nc file, "u" unless given.
     seed : int
         Of the random initial conditions.
+    domain : str or path, optional
+        Another domain than a box: a name, a picture or a mesh, see `diffmath.domains.catalogue.find_domain`; the
+        initial condition is then a name, a sum of eigenfunctions or a .npy file, the values at the nodes.
+    refinement, n_modes : int, optional
+        Of that domain.
 
     Examples
     --------
@@ -70,6 +80,13 @@ def read_problem(
         as_norm(preserve)
     given: dict[str, Any] = {"shape": shape, "lengths": lengths, "boundary": boundary}
     geometry = {name: value and tuple(value) for name, value in given.items()}
+    if domain is not None:
+        return _on_domain(
+            text, path, find_domain(domain, refinement=refinement, n_modes=n_modes), given, preserve, mean, seed
+        )
+    for name, value in (("refinement", refinement), ("n_modes", n_modes)):
+        if value is not None:
+            raise ValueError(f"{name} must go with a domain that is no box; it is {value}, and no domain is named")
     if (suffix := path.suffix.lower()) not in (".npy", ".nc"):
         if variable is not None:
             raise ValueError(f"variable must be that of a .nc file; it is {variable!r}, and there is no file {text!r}")
@@ -79,8 +96,8 @@ def read_problem(
             raise ValueError(f"variable must be that of a .nc file; it is {variable!r}, and {text} is a .npy file")
         u_0 = _array(path)
         require_same("shape", geometry["shape"], u_0.shape, text)
-        domain = _box(u_0.shape, geometry)
-        return Problem(RenormalizedFlow(domain, preserve or "gradient"), u_0, mean=mean or "project")
+        box = _box(u_0.shape, geometry)
+        return Problem(RenormalizedFlow(box, preserve or "gradient"), u_0, mean=mean or "project")
     try:
         ds = xr.open_dataset(path)
     except (OSError, ValueError, TypeError) as error:
@@ -93,10 +110,26 @@ def read_problem(
             known = ", ".join(map(str, ds.data_vars)) or "none"
             raise ValueError(f"{text} must have a variable {name!r}; it has {known}: choose one by its name")
         u = last_state(ds, name)
-    domain = _box_around(u, text, geometry)
-    flow = RenormalizedFlow(domain, preserve or "gradient")
+    flow = RenormalizedFlow(_box_around(u, text, geometry), preserve or "gradient")
     values, modes = (None, u) if _of_modes(u) else (u, None)
     return Problem(flow, values, modes, mean or "project")
+
+
+def _on_domain(
+    text: str, path: Path, domain: Operator, geometry: dict[str, Any], preserve: Any, mean: Any, seed: int
+) -> Problem:
+    """A problem on another domain than a box."""
+    for name, value in geometry.items():
+        if value:
+            raise ValueError(f"{name} must be left out: it is that of a box; it is {value!r}")
+    flow, mean = RenormalizedFlow(domain, preserve or "gradient"), mean or "project"
+    if path.suffix.lower() == ".npy":
+        return Problem(flow, _array(path), mean=mean)
+    if path.suffix.lower() == ".nc":
+        raise ValueError(f"a .nc file has a domain of its own; {text} is one")
+    if text in INITIAL_CONDITIONS:
+        return Problem(flow, INITIAL_CONDITIONS[text](domain, np.random.default_rng(seed)), mean=mean)
+    return Problem(flow, None, _modes(text), mean)
 
 
 def _by_name(text: str, geometry: dict[str, Any], preserve: Any, mean: Any, seed: int) -> Problem:
@@ -105,13 +138,18 @@ def _by_name(text: str, geometry: dict[str, Any], preserve: Any, mean: Any, seed
         domain = _box((256,) * n_axes, geometry)
         values = INITIAL_CONDITIONS[text](domain, np.random.default_rng(seed))
         return Problem(RenormalizedFlow(domain, preserve), values, mean=mean)
+    modes = _modes(text)
+    domain = _box((256,) * len(next(iter(modes))), geometry)
+    return Problem(RenormalizedFlow(domain, preserve), None, modes, mean)
+
+
+def _modes(text: str) -> dict[tuple[int, ...], float]:
+    """The sum of eigenfunctions that is no name and no file."""
     try:
-        modes = modes_from(text)
+        return modes_from(text)
     except ValueError as error:
         known = ", ".join(INITIAL_CONDITIONS)
         raise ValueError(f"{text!r} is no .npy or .nc file, none of {known}, and: {error}") from None
-    domain = _box((256,) * len(next(iter(modes))), geometry)
-    return Problem(RenormalizedFlow(domain, preserve), None, modes, mean)
 
 
 def _box(shape: tuple[int, ...], geometry: dict[str, Any]) -> Box:

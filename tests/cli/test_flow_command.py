@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 
+import meshio
 import numpy as np
 import pytest
 import xarray as xr
@@ -272,3 +273,43 @@ def test_errors_of_the_solver_are_one_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith('error: "euler" needs dt <')
     assert done.stderr.count("\n") == 1
+
+
+def test_domains_by_name_picture_and_mesh(tmp_path):
+    """The flow ends in the slowest mode of the domain that was asked for."""
+    out = tmp_path / "flow.nc"
+    ds = done("noise", "--domain", "disc", "--refinement", 2, "-t", 0.01, "-t", 5, "--out", out)
+    slowest = 1.8411837813**2  # J_1'(x) = 0
+    assert ds.multiplier.values[-1] == pytest.approx(slowest, rel=1e-3)
+    picture = np.zeros((8, 12), dtype=np.uint8)
+    picture[2:5, 1:11] = 255
+    Image.fromarray(picture).save(tmp_path / "bar.png")
+    ds = done(
+        "w1", "--domain", tmp_path / "bar.png", "--n-modes", 5, "-t", 0, "--out", out, "--plot", tmp_path / "a.png"
+    )
+    assert ds.sizes["cell"] == 30
+    assert (ds.x.values.min() * 12, ds.y.values.max() * 12) == pytest.approx((1.5, 5.5))  # y upwards
+    # Ten cells of width 1 / 12 in a row.
+    assert ds.multiplier.item() == pytest.approx((24 * np.sin(np.pi / 20)) ** 2)
+    points = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    meshio.Mesh(points, [("triangle", np.array([[0, 1, 2]]))]).write(tmp_path / "mesh.vtk")
+    assert done("step", "--domain", tmp_path / "mesh.vtk", "-t", 0.1, "--out", out).sizes["node"] == 6
+    np.save(tmp_path / "u.npy", np.arange(6.0))
+    ds = done(tmp_path / "u.npy", "--domain", tmp_path / "mesh.vtk", "-t", 0, "--out", out)
+    assert ds.u.values[0] == pytest.approx(np.arange(6) - 4.0)  # the mean of a quadratic is that of the middles
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bump", "--domain", "cube"], "there is no file 'cube'"),
+        (["bump", "--domain", "disc", "-n", 9], "shape must be left out"),
+        (["bump", "--domain", "disc", "--n-modes", 0], "n_modes must be at least 1"),
+        (["bump", "--refinement", 2], "no domain is named"),
+        (["wave", "--domain", "disc"], "none of step, bump, noise, modes"),
+    ],
+)
+def test_refusals_of_domains(arguments, message):
+    result = run(*arguments, "-t", 1)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("│", "").split())
