@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import paper_figures
 from diffmath._files import require_writable, save_figure
 from paper_figures.run import Profile, Run
+from paper_figures.slides import FILMS, page, save_film
 
 FIGURES = sorted(
     int(module.name.removeprefix("figure"))
@@ -54,19 +55,36 @@ def main(
             "unless given."
         ),
     ] = None,
+    slides: Annotated[
+        bool,
+        typer.Option(
+            "--slides",
+            help="Write 16:9 pages with large type, slide1.png and so on, and films: of a digit with Figure 2, of the "
+            "flow with Figure 7. GIF, and MP4 where ffmpeg is.",
+        ),
+    ] = False,
 ) -> None:
     """Regenerate figures of Higham, Higham and Grindrod (SIAM Review, 2025) from real MNIST, and some beyond them."""
     numbers = sorted(set(figures or range(1, 8)))
     if missing := set(numbers) - set(FIGURES):
         raise typer.BadParameter(f"there is no figure {min(missing)}; there are {FIGURES}", param_hint="figures")
+    name = "slide" if slides else "figure"
     for number, ending in product(numbers, ("png", "pdf")):
-        require_writable(out / f"figure{number}.{ending}")
+        require_writable(out / f"{name}{number}.{ending}")
     for number in numbers:
         start = time.perf_counter()
         run = Run(number, profile, device, seed, checkpoint)
         module = importlib.import_module(f"paper_figures.figure{number}")
-        path = save_figure(module.draw(module.compute(run)), out / f"figure{number}", dpi=150)
-        typer.echo(f"figure {number}: {time.perf_counter() - start:6.1f} s | {run.note} | {path}")
+        data = module.compute(run)
+        picture = page(number, data) if slides else module.draw(data)
+        path = save_figure(picture, out / f"{name}{number}", dpi=144 if slides else 150)
+        typer.echo(f"{name} {number}: {time.perf_counter() - start:6.1f} s | {run.note} | {path}")
+        if slides and number in FILMS:
+            start = time.perf_counter()
+            subject, film_of = FILMS[number]
+            run = Run(number, profile, device, seed, checkpoint)
+            paths = save_film(film_of(run), out / f"film_{subject}")
+            typer.echo(f"film of the {subject}: {time.perf_counter() - start:6.1f} s | {', '.join(map(str, paths))}")
 
 
 if __name__ == "__main__":

@@ -32,12 +32,11 @@ def compute(run: Run) -> Path:
     return Path(states, [float(schedule.alpha_bar[t]) ** 0.5 for t in TIMES])
 
 
-def draw(path: Path) -> Figure:
-    """One row of images in time."""
-    figure = Figure(figsize=(9.6, 1.85), layout="constrained")
-    for ax, image, t, amplitude in zip(
-        figure.subplots(1, len(TIMES)), path.states, TIMES, path.amplitudes, strict=True
-    ):
+def draw(path: Path, rows: int = 1) -> Figure:
+    """Images in time, in one row; in two for a slide."""
+    figure = Figure(figsize=(9.6, 1.85) if rows == 1 else (9.6, 5.4), layout="constrained")
+    panels = figure.subplots(rows, len(TIMES) // rows).flat
+    for ax, image, t, amplitude in zip(panels, path.states, TIMES, path.amplitudes, strict=True):
         show(ax, image[None], columns=1, title=f"$t = {t}$\n{amplitude:.4f}")
     figure.suptitle(
         r"The forward process (2), with the amplitude $\sqrt{\bar\alpha_t}$ of the image that is left"

@@ -18,7 +18,7 @@ from diffmath.data import tile
 from diffmath.ddpm import Checkpoint
 from diffmath.schedule import VarianceSchedule
 from paper_figures import __main__ as command
-from paper_figures import figure1, figure2, figure3, figure4, figure5, figure7, figure9, figure10
+from paper_figures import figure1, figure2, figure3, figure4, figure5, figure7, figure9, figure10, slides
 from paper_figures.run import Profile, Run
 
 SCHEDULE = VarianceSchedule.linear()
@@ -180,9 +180,51 @@ def test_figure(run, monkeypatch, number, profile):
 
 
 def test_every_figure_is_tested():
-    modules = {module.name for module in pkgutil.iter_modules(paper_figures.__path__)} - {"__main__", "run"}
+    modules = {module.name for module in pkgutil.iter_modules(paper_figures.__path__)} - {"__main__", "run", "slides"}
     assert modules == {f"figure{number}" for number in PICTURES} == {f"figure{number}" for number in command.FIGURES}
     assert set(range(1, 8)) <= set(PICTURES)
+
+
+@pytest.mark.parametrize("number", [1, 2, 7])
+def test_slides(run, number):
+    """They show what the figure shows, in 16:9, and their type is larger beside the page."""
+    module = importlib.import_module(f"paper_figures.figure{number}")
+    data = module.compute(run(number))
+    figure, page = module.draw(data), slides.page(number, data)
+    assert page.get_figwidth() / page.get_figheight() == pytest.approx(16 / 9, rel=1e-3)
+    sizes = [f.axes[0].title.get_fontsize() / f.get_figwidth() for f in (figure, page)]
+    assert sizes[1] == pytest.approx(1.15 * sizes[0])
+    assert titles(page) == titles(figure)
+    if number != 7:
+        assert all(
+            (a.images[0].get_array() == b.images[0].get_array()).all()
+            for a, b in zip(page.axes, figure.axes, strict=True)
+        )
+    page.draw_without_rendering()
+    headings = [page._suptitle] if page._suptitle else []
+    assert all(heading.get_window_extent().width < page.bbox.width for heading in headings)
+
+
+def test_films(run, monkeypatch, tmp_path):
+    """The digit drowns by eq. (2), and Algorithm 2 makes another of its x_T; both films have the shape of a page."""
+    from PIL import Image
+
+    monkeypatch.setattr(slides, "N_FRAMES", 5)
+    journey = slides.journey_of(run(2))
+    assert journey.times == [0, 31, 125, 281, 500, 500, 281, 125, 31, 0]
+    x_0, x_T, again, end = (journey.images[i] for i in (0, 4, 5, -1))
+    assert x_0.min() == -1
+    assert torch.equal(x_T, again)
+    assert (x_T - journey.amplitudes[500] * x_0).var().item() == pytest.approx(1, rel=5 * (2 / 1024) ** 0.5)
+    assert end.mean() == pytest.approx(-0.5, abs=0.05)  # the denoiser's data, not the image
+    monkeypatch.setattr(slides.animation.writers, "is_available", lambda name: name == "pillow")
+    command.main([2, 7], Profile.auto, "cpu", 0, tmp_path, None, slides=True)
+    names = ["film_digit.gif", "film_flow.gif", "slide2.pdf", "slide2.png", "slide7.pdf", "slide7.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    with Image.open(tmp_path / "film_flow.gif") as film:
+        assert (film.size, film.n_frames) == ((960, 540), 5)
+    with Image.open(tmp_path / "slide7.png") as page:
+        assert page.size == (1919, 1080)
 
 
 def test_which_network(monkeypatch):

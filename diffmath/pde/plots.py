@@ -169,8 +169,10 @@ def animate(ds: xr.Dataset, path: str | Path | None = None, *, frames_per_second
             now.set_data([places[i]], [ds.multiplier.values[i]])
         else:
             now.set_data([], [])
-        above.set_title(_title(ds, i, with_size=field is not None))
+        above.title.set_text(_title(ds, i, with_size=field is not None))
         return []
+
+    show(0)
 
     film = Film(animation.FuncAnimation(figure, show, frames=len(u)), frames_per_second)  # type: ignore[arg-type]
     film.animation._draw_was_started = True  # type: ignore[attr-defined]  # no warning if nobody plays it
