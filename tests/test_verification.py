@@ -19,7 +19,18 @@ from diffmath.ddpm import samplers, sampling
 from diffmath.ddpm.training import algorithm, batches, run
 from diffmath.domains.box import DifferenceBox
 from diffmath.gaussian import Gaussian
-from diffmath.pde import RenormalizedFlow, norms, schemes, stability, stepping
+from diffmath.pde import (
+    RenormalizedFlow,
+    invariant,
+    inverse,
+    norms,
+    priors,
+    reversal,
+    schemes,
+    stability,
+    stepping,
+    stochastic,
+)
 from diffmath.schedule import VarianceSchedule
 from diffmath.verification import CHECKS, Check, Example, backwards, runner, table, terminal_table, verify
 from tests import test_figures
@@ -27,7 +38,8 @@ from tests import test_figures
 CODE = {check.label: check.code for check in CHECKS}
 ROOT = Path(__file__).parent.parent
 EQUATIONS = [*(f"({n})" for n in range(1, 24)), "Algorithm 1", "Algorithm 2"]
-LABELS = [*EQUATIONS, "(22), differences", "(22), order", "(23), differences"]
+BEYOND = [f"({n})" for n in range(24, 30)]
+LABELS = [*EQUATIONS, "(22), differences", "(22), order", "(23), differences", *BEYOND]
 
 
 def traced(check):
@@ -222,8 +234,8 @@ ERRORS = [
     (stepping, "integrate", off, ["(22), differences"]),
     (
         norms.QuadraticNorm,
-        "multiplier",
-        lambda *args, f=norms.QuadraticNorm.multiplier: (1 + 1e-9) * f(*args),
+        "measure",
+        changed(norms.QuadraticNorm.measure, lambda found: (*found[:2], found[2] * (1 + 1e-9))),
         ["(22)", "(22), differences"],
     ),
     (
@@ -241,6 +253,16 @@ ERRORS = [
         ["(23)"],
     ),
     (stability, "jacobian", lambda *args, J=stability.jacobian: (1 + 1e-6) * J(*args), ["(23)"]),
+    *(
+        (prior, "posterior", changed(prior.posterior, lambda p: p._replace(mean=p.mean * (1 + 1e-6))), ["(24)"])
+        for prior in (priors.PowerLaw, priors.GaussianPrior)
+    ),
+    (inverse, "reconstruct", lambda *a, f=inverse.reconstruct, **k: (1 + 1e-9) * f(*a, **k), ["(25)"]),
+    (stochastic, "step", lambda y, m, dt, *a, f=stochastic.step: f(y, m, dt * (1 + 1e-6), *a), ["(26)"]),
+    (stochastic, "step", lambda y, m, dt, a, b, f=stochastic.step: f(y, m, dt, a, ~b), ["(26)"]),
+    (invariant, "circle_density", lambda x, m, D, C, f=invariant.circle_density: f(x, m, D, C * 1.001), ["(27)"]),
+    (invariant.Bingham, "moments", scaled(invariant.Bingham.moments, 1 + 1e-8), ["(28)"]),
+    (reversal.CircleModel, "density", lambda self, t, f=reversal.CircleModel.density: f(self, 1.02 * t), ["(29)"]),
 ]
 
 

@@ -19,13 +19,13 @@ __all__ = ["Bingham", "circle_density"]
 
 
 def circle_density(theta: npt.ArrayLike, rates: npt.ArrayLike, D: npt.ArrayLike, C: float = 1.0) -> Floats:
-    r"""The invariant density of two modes, :math:`z = (\cos\theta, \sin\theta)`.
+    r"""Eq. (27): the invariant density of two modes, :math:`z = (\cos\theta, \sin\theta)`.
 
     The angle follows :math:`\mathrm{d}\theta = -\tfrac12 (m_2 - m_1) \sin 2\theta\, \mathrm{d}t + g(\theta) \circ
     \mathrm{d}W` with :math:`C g^2 = D_1 \sin^2\theta + D_2 \cos^2\theta`. No probability flows, so
 
     .. math:: p(\theta) \propto g^{-1} \exp \int 2 f / g^2 \propto
-              (C g^2)^{-1/2 - (m_2 - m_1)\, C / (D_1 - D_2)} ,
+              (C g^2)^{-1/2 - (m_2 - m_1)\, C / (D_1 - D_2)} , \tag{27}
 
     and for equal D the limit of that, :math:`\exp(-(m_2 - m_1)\, C \sin^2\theta / D)`.
 
@@ -73,7 +73,7 @@ def circle_density(theta: npt.ArrayLike, rates: npt.ArrayLike, D: npt.ArrayLike,
 
 
 class Bingham:
-    r"""Bingham's law on the unit sphere in n dimensions, of density proportional to :math:`\exp(-\sum_k a_k z_k^2)`.
+    r"""Eq. (28): Bingham's law on the unit sphere, of density proportional to :math:`\exp(-\sum_k a_k z_k^2)`.
 
     It is the invariant law of the forced flow with :math:`a_k = C m_k / D` where all :math:`D_k` are D.
 

@@ -5,7 +5,7 @@ and noise hides all but the lowest. What the data do not tell, a prior must, see
 the initial condition but for the factor; if the preserved quantity C is known, the factor follows from it: with the
 posterior mean m and variances V of the amplitudes,
 
-.. math:: r^2 \sum_k \mu_k\, (m_k^2 + V_k) = C .
+.. math:: r^2 \sum_k \mu_k\, (m_k^2 + V_k) = C . \tag{25}
 
 It is the expected energy that is C. That of the mean alone is far too small, as the mean has no high modes.
 """
@@ -42,7 +42,7 @@ def reconstruct(
     mean: Mean = "project",
     level: float = 0.9,
 ) -> xr.Dataset:
-    r"""Estimate the initial condition of a flow from a noisy state at time T.
+    r"""Estimate the initial condition of a flow from a noisy state at time T, with the scale of eq. (25).
 
     Parameters
     ----------

@@ -5,8 +5,12 @@ A renormalised flow is the heat flow, rescaled. So the modes of its state at tim
 
 .. math:: y_k = d_k a_k + \sigma \xi_k, \qquad \xi_k \sim N(0, 1) .
 
-A `Prior` turns such an `Observation` into a `Posterior`. Where it is Gaussian, everything is linear and exact. To add a
-prior, derive from `Prior`.
+A `Prior` turns such an `Observation` into a `Posterior`. Where it is Gaussian, :math:`N(m, S)`, everything is linear
+and exact: with :math:`D = \operatorname{diag}(d_k)` the posterior is Gaussian, of the covariance and the mean
+
+.. math:: V = (S^{-1} + D^2 / \sigma^2)^{-1}, \qquad m + V D\, (y - D m) / \sigma^2 . \tag{24}
+
+Equations from (24) on are beyond the paper. To add a prior, derive from `Prior`.
 """
 
 from __future__ import annotations
@@ -93,7 +97,9 @@ def _diagonal(observation: Observation, variance: Floats, **parameters: float) -
 
 
 class PowerLaw(Prior):
-    r"""Independent amplitudes of mean 0 and variance :math:`a^2 \mu_k^{-p}`; modes of eigenvalue 0 have no prior.
+    r"""Eq. (24) for independent amplitudes of mean 0 and variance :math:`a^2 \mu_k^{-p}`.
+
+    Modes of eigenvalue 0 have no prior.
 
     Parameters
     ----------
@@ -278,7 +284,7 @@ class Backward(Prior):
 
 
 class GaussianPrior(Prior):
-    r"""Amplitudes of a Gaussian law with a full covariance, :math:`N(m, R R^T)`.
+    r"""Eq. (24) for amplitudes of a Gaussian law with a full covariance, :math:`N(m, R R^T)`.
 
     Parameters
     ----------

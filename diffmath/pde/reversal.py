@@ -7,7 +7,7 @@ does in eq. (19) (Anderson 1982; Song et al. 2021):
 
 .. math:: \partial_t p = -\partial_\theta (f p) + \tfrac12\, \partial_\theta (g\, \partial_\theta (g p)), \qquad
           \mathrm{d}\theta = -\bigl(f - \tfrac12 (g^2)' - g^2\, \partial_\theta \log p\bigr)\, \mathrm{d}\tau
-          + g\, \mathrm{d}W ,
+          + g\, \mathrm{d}W , \tag{29}
 
 with Itô's product and :math:`\tau = T - t`; and the same laws has the ordinary differential equation
 :math:`\theta' = f - \tfrac14 (g^2)' - \tfrac12 g^2\, \partial_\theta \log p`.
@@ -53,7 +53,7 @@ def graded_times(T: float, n_steps: int, power: float = 3.0) -> Floats:
 
 
 class CircleModel:
-    """Two modes of the forced flow with a law to start from, and the way back to it by the exact score.
+    """Eq. (29): two modes of the forced flow with a law to start from, and the way back to it by the exact score.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ In the coordinates :math:`y_k = \mu_k^{s/2} c_k`, with s = 1 for the paper's nor
 Stratonovich's product,
 
 .. math:: \mathrm{d}y_k = -(m_k - \bar m)\, y_k\, \mathrm{d}t + \sum_j P_{kj} \sqrt{D_j} \circ \mathrm{d}W_j , \qquad
-          \bar m = \tfrac1C \textstyle\sum_k m_k y_k^2 .
+          \bar m = \tfrac1C \textstyle\sum_k m_k y_k^2 . \tag{26}
 
 Three readings of "noise on a flow that keeps C" differ in the rates :math:`m_k` alone:
 
@@ -42,7 +42,7 @@ READINGS: dict[Reading, int] = {"rescale": 1, "stratonovich": 0, "force": -1}
 
 
 def step(y: Floats, rates: Floats, dt: float, pushes: Floats, descending: npt.NDArray[np.bool_]) -> Floats:
-    r"""One step of the equation on unit spheres, of weak order 2.
+    r"""One step of eq. (26) on unit spheres, of weak order 2.
 
     It is Ninomiya and Victoir's: half a step of the flow, exact; the noise along one axis after another, each of which
     is an exact flow too, in ascending or descending order by the toss of a coin; half a step of the flow. The rates
