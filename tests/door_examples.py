@@ -125,6 +125,8 @@ def examples() -> dict[str, Any]:
         "Mesh.polygon.points": [(0, 0), (1, 0), (0, 1)],
         "holes": [[(0.2, 0.2), (0.4, 0.2), (0.2, 0.4)]],
         "Mesh.read.path": triangles,
+        "pde.problem.read_problem.refinement": None,
+        "pde.problem.read_problem.n_modes": None,
         "K": np.diag([1.0, 2.0, 3.0]),
         "mask": np.ones(8, dtype=bool),
         "lengths": (1.0,),

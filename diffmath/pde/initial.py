@@ -35,7 +35,7 @@ def step(domain: Eigenbasis, position: float = 0.4) -> Floats:
     >>> step(Box(4), 0.375)
     array([-1.,  0.,  1.,  1.])
     """
-    require_instance("domain", domain, Box)
+    require_instance("domain", domain, Eigenbasis)
     position = require_number("position", position)
     if not 0 < position < 1:
         raise ValueError(f"position must lie in (0, 1); it is {position}")
@@ -54,7 +54,7 @@ def bump(domain: Eigenbasis, position: float = 0.3, width: float = 0.1) -> Float
     >>> bump(Box(4), 0.375, 0.1).round(3)
     array([0.044, 1.   , 0.044, 0.   ])
     """
-    require_instance("domain", domain, Box)
+    require_instance("domain", domain, Eigenbasis)
     position, width = require_number("position", position), require_number("width", width)
     if not (0 < width < math.inf and math.isfinite(position)):
         raise ValueError(f"width must be positive and finite, the position finite; they are {width} and {position}")
