@@ -187,7 +187,7 @@ def held(directory: str | os.PathLike[str]) -> Iterator[None]:
     directory = as_path(directory, "directory")
     if directory.is_file():
         raise NotADirectoryError(f"{directory} must be a directory; it is a file")
-    directory.mkdir(parents=True, exist_ok=True)
+    Path(os.path.realpath(directory)).mkdir(parents=True, exist_ok=True)  # also where a link leads to nothing yet
     descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT)  # NFS locks only what is written
     try:
         try:

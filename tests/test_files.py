@@ -237,3 +237,23 @@ def test_tensors_become_sheets(tmp_path):
     save_sheet(tmp_path / "a.png", torch.zeros(5, 3, 4, 4, requires_grad=True))
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (2 * 6 - 2, 3 * 6 - 2)
+
+
+def test_outputs_that_are_one_file(tmp_path):
+    """The later would replace the earlier; a link to a file is that file, and a device takes both."""
+    (tmp_path / "link.png").symlink_to("picture.png")
+    flow = ("flow", "w2", "-n", 8, "-t", 0.1, "--plot", tmp_path / "picture.png")
+    for out in ("picture.png", "link.png"):
+        status, said = invoke(*flow, "--out", tmp_path / out)
+        assert status == 2
+        assert "--plot: it is the file of --out too" in said
+    assert not (tmp_path / "picture.png").exists()
+    assert invoke(*flow[:-2], "--out", os.devnull, "--plot", os.devnull)[0] == 0
+
+
+def test_a_link_to_a_directory_that_is_missing(tmp_path):
+    (tmp_path / "link").symlink_to("run")
+    with held(tmp_path / "link"):
+        write(tmp_path / "link" / "log.csv")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "run" / "log.csv").read_text() == "new"

@@ -44,8 +44,8 @@ def test_dtype_is_that_of_the_state():
     ("x", "eps", "message"),
     [
         (np.ones(2), torch.ones(2), "both be torch tensors or neither; got ndarray, Tensor"),
-        (torch.ones(2, dtype=torch.int64), torch.ones(2), r"floating; got torch\.int64"),
-        (torch.zeros(1, 2), 1j * torch.ones(1, 2), "tensors must be real; got torch.complex64"),
+        (torch.ones(2, dtype=torch.int64), torch.ones(2), r"x_0 must be floating; it is torch\.int64"),
+        (torch.zeros(1, 2), 1j * torch.ones(1, 2), "eps must be real; it is torch.complex64"),
     ],
 )
 def test_wrong_types(x, eps, message):

@@ -23,6 +23,7 @@ __all__ = [
     "guidance_of",
     "is_first",
     "option_in",
+    "require_distinct",
     "require_output",
     "require_unset",
     "start_of",
@@ -168,6 +169,19 @@ def require_unset(context: typer.Context, why: str, *names: str) -> None:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter(why, param_hint=f"--{name.replace('_', '-')}")
+
+
+def require_distinct(outputs: dict[str, Path | None]) -> None:
+    """That no two outputs, by the names of their options, are one file: the later would replace the earlier."""
+    from diffmath._files import as_path
+
+    options: dict[Path, str] = {}
+    for option, path in outputs.items():
+        if path is None or ((real := as_path(path).resolve()).exists() and not real.is_file()):
+            continue
+        if real in options:
+            raise typer.BadParameter(f"it is the file of {options[real]} too: {path}", param_hint=option)
+        options[real] = option
 
 
 def require_output(

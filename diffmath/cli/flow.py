@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from diffmath.cli._options import FILMS, PICTURES, option_in, require_output
+from diffmath.cli._options import FILMS, PICTURES, option_in, require_distinct, require_output
 
 __all__ = ["flow"]
 
@@ -153,6 +153,7 @@ def flow(
     require_output(out, "--out")
     picture = require_output(plot, "--plot", PICTURES, dimension=dimension)
     require_output(animate, "--animate", tuple(FILMS), dimension=dimension)
+    require_distinct({"--out": out, "--plot": plot, "--animate": animate})
     chosen = {"integrator": integrator, "dt": dt, "theta": theta, "steady_tolerance": steady_tolerance}
     options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     if noise is not None and (method or set(options) - {"dt"}):

@@ -6,7 +6,6 @@ clean ones is confidently wrong about them. So it is trained with small noise, o
 
 from __future__ import annotations
 
-import json
 import os
 from importlib.resources import as_file, files
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from diffmath._arguments import require_count, require_instance, require_number,
 from diffmath._files import as_path, replacing
 from diffmath.ddpm._arguments import as_floating, as_tensor
 from diffmath.ddpm._environment import choose_device, provenance
-from diffmath.ddpm.checkpoints import CheckpointError, require_fit
+from diffmath.ddpm.checkpoints import CheckpointError, require_fit, to_json
 
 __all__ = ["Classifier", "Prediction", "classify", "load_classifier", "save_classifier", "train_classifier"]
 
@@ -219,9 +218,10 @@ def save_classifier(path: str | os.PathLike[str], classifier: Classifier, metada
     """
     require_instance("classifier", classifier, Classifier)
     require_instance("metadata", metadata, dict)
+    record = to_json(metadata)
     weights = {name: t.detach().cpu().contiguous() for name, t in classifier.state_dict().items()}
     with replacing(path) as temporary:
-        temporary.write_bytes(save(weights, metadata={FORMAT: json.dumps(metadata)}))
+        temporary.write_bytes(save(weights, metadata={FORMAT: record}))
 
 
 def load_classifier(

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator
 
-from diffmath._arguments import number_array, require_callable, require_count
+from diffmath._arguments import ReadOnly, number_array, require_callable, require_count
 
 __all__ = ["Eigenbasis", "Floats", "Mode"]
 
@@ -34,7 +34,7 @@ Mode = int | Sequence[int]
 """A mode number: an int on domains with one axis of modes, a tuple of ints on others."""
 
 
-class Eigenbasis(ABC):
+class Eigenbasis(ReadOnly, ABC):
     """A domain with the eigenpairs of its Laplacian.
 
     Grid functions are arrays of shape (..., ``*shape``), coefficients arrays of shape (..., ``*mode_shape``), both
@@ -287,8 +287,17 @@ class Eigenbasis(ABC):
             raise ValueError(f"k must have {len(self.mode_shape)} entries; it is {k!r}")
         return tuple(require_count("k", i, 0, n - 1) for i, n in zip(index, self.mode_shape, strict=True))
 
+    def _in_order(self, values: Any, name: str) -> Any:
+        """A DataArray of functions u or coefficients c, with the axes that have the domain's names in its order."""
+        own, other = (self.dims, self.mode_dims) if name == "u" else (self.mode_dims, self.dims)
+        if wrong := [d for d in values.dims if d in other]:
+            raise ValueError(f"{name} must have the axes {own}; it has the axis {wrong[0]!r}")
+        return values.transpose(..., *own) if set(own) <= set(values.dims) else values
+
     def _values(self, values: npt.NDArray[Any], shape: tuple[int, ...], name: str) -> npt.NDArray[Any]:
         """The values in double precision, once their last axes are known to be the domain's."""
+        if hasattr(values, "dims"):
+            values = self._in_order(values, name)
         values = number_array(values, name, "fiuc")
         if values.shape[-len(shape) :] != shape:
             raise ValueError(

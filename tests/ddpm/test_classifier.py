@@ -51,6 +51,9 @@ def test_augmentation_is_small(digits):
 def test_files(tmp_path):
     torch.manual_seed(0)
     classifier = Classifier().eval()
+    for metadata in ({"loss": float("nan")}, {1: "a", "1": "b"}):
+        with pytest.raises(TypeError, match="metadata must be what JSON can hold"):
+            save_classifier(tmp_path / "c", classifier, metadata)
     save_classifier(tmp_path / "c", classifier, {"seed": 0})
     x = torch.randn(2, 1, 32, 32)
     torch.testing.assert_close(load_classifier(tmp_path / "c")(x), classifier(x))

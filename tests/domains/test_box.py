@@ -13,7 +13,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffmath.domains import Box
+from diffmath.domains import Box, Mask
 from diffmath.domains.boundaries import BOUNDARIES
 from tests import laws
 from tests.strategies import boxes
@@ -273,3 +273,27 @@ def test_bad_arguments():
         box.eigenvalue((1.0, 2))
     with pytest.raises(ValueError, match=r"lie in 0..3, 0..3; got \(1, 4\)"):
         box.eigenvalue((1, 4))
+
+
+def test_axes_of_data_arrays_count_by_name():
+    """Grid functions and coefficients in another order of the axes, and one taken for the other."""
+    box = Box((6, 6), (1.0, 2.0))
+    u = xr.DataArray(np.random.default_rng(0).standard_normal((6, 6)), dims=("x", "y"))
+    c = xr.DataArray(box.to_modes(u.values), dims=("k_x", "k_y"))
+    np.testing.assert_array_equal(box.to_modes(u.transpose()), c)
+    np.testing.assert_array_equal(box.to_values(c.transpose()), box.to_values(c.values))
+    np.testing.assert_array_equal(box.gradient(c.transpose()), box.gradient(c.values))
+    np.testing.assert_array_equal(box.solve(1.0, 0.1, u.transpose()), box.solve(1.0, 0.1, u.values))
+    np.testing.assert_array_equal(box.to_modes(u.rename(x="lat", y="lon")), c)
+    with pytest.raises(ValueError, match=r"u must have the axes \('x', 'y'\); it has the axis 'k_x'"):
+        box.to_modes(c)
+    with pytest.raises(ValueError, match=r"c must have the axes \('k_x', 'k_y'\); it has the axis 'x'"):
+        box.to_values(u)
+
+
+@pytest.mark.parametrize("domain", [Box((4, 4)), Mask(np.ones((2, 2), dtype=bool))], ids=["box", "mask"])
+def test_copies_are_read_only(domain):
+    """numpy forgets that an array is read-only when it is pickled or copied deeply."""
+    for same in (copy.copy(domain), copy.deepcopy(domain), pickle.loads(pickle.dumps(domain))):
+        arrays = (same.eigenvalues, same.weights, same.null_modes, *([same.mask] if isinstance(same, Mask) else []))
+        assert not any(array.flags.writeable for array in arrays)
