@@ -60,7 +60,8 @@ class Job(NamedTuple):
     test: Tensor
     out: Path
     wheels: Path | None
-    ends: float  # in seconds of time.monotonic()
+    seconds: float  # for everything
+    ends: float  # when, in seconds of time.monotonic()
     smoke: bool
 
     def left(self) -> float:
@@ -95,7 +96,7 @@ def limited(seconds: float) -> Iterator[None]:
 def tests(job: Job, report: dict[str, Any]) -> dict[str, Any]:
     """The tests that need a GPU; in a rehearsal only whether pytest is there."""
     chosen = ["--version"] if job.smoke else ["-q", "-n", "0", "-rs", "-k", "cuda or gpu", "tests/ddpm"]
-    seconds = SHARES["tests"] * job.left()
+    seconds = SHARES["tests"] * job.seconds
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *chosen], cwd=ROOT, capture_output=True, text=True, timeout=seconds
     )
@@ -167,7 +168,7 @@ def rates(job: Job, report: dict[str, Any]) -> dict[str, Any]:
 def training(job: Job, report: dict[str, Any]) -> dict[str, Any]:
     """The paper's network for the time that is left, compiled if that gives the same gradients and is faster."""
     options: dict[str, Any] = {"batch_size": 8 if job.smoke else BATCH, "device": job.device}
-    reserved = SHARES["samples"] / (1 - sum(SHARES.values())) * job.left() / 2
+    ends = job.ends - SHARES["samples"] * job.seconds
     found: dict[str, Any] = {"rates": {}}
     best, rate, warm_up = False, 0.0, 0.0
     agree = report.get("gradients", {}).get("agree", False) and not job.smoke
@@ -178,9 +179,8 @@ def training(job: Job, report: dict[str, Any]) -> dict[str, Any]:
         found["rates"]["compiled" if compile else "eager"] = cost._asdict()
         if cost.images_per_second > 1.02 * rate:
             best, rate, warm_up = compile, cost.images_per_second, cost.warm_up_seconds
-    seconds = job.left() - reserved - warm_up
+    seconds = ends - time.monotonic() - warm_up
     n_steps = 3 if job.smoke else max(100, int(0.95 * seconds * rate / options["batch_size"]))
-    ends = job.ends - 0.8 * reserved
 
     result = train(
         job.network(),
@@ -256,7 +256,7 @@ def main(
     images, test = (to_tensor(load_mnist(split, data_dir).images) for split in splits)  # type: ignore[arg-type]
     if smoke:
         images, test = images[::10], images[1::10]
-    job = Job(place, images, test, out, wheels, began + seconds, smoke)
+    job = Job(place, images, test, out, wheels, seconds, began + seconds, smoke)
     report: dict[str, Any] = {"seconds for everything": seconds, **provenance(place)}
     file = results or out / "results.json"
     for name, part in PARTS.items():

@@ -42,6 +42,7 @@ GUARDS = {  # those that are quick and see most come first
     "process": ["tests/test_process.py", "tests/test_schedule.py"],
     "ddpm/samplers": ["tests/ddpm/test_samplers.py", "tests/ddpm/test_sampling.py"],
     "ddpm/sampling": ["tests/ddpm/test_sampling.py", "tests/ddpm/test_samplers.py", "tests/ddpm/test_processes.py"],
+    "ddpm/guidance": ["tests/ddpm/test_guidance.py"],
     "ddpm/denoisers": ["tests/ddpm/test_denoisers.py"],
     "domains/_axes": ["tests/domains/test_box.py"],
     "domains/boundaries": ["tests/domains/test_box.py"],
