@@ -18,8 +18,9 @@ from diffmath.data import tile
 from diffmath.ddpm import Checkpoint
 from diffmath.schedule import VarianceSchedule
 from paper_figures import __main__ as command
-from paper_figures import figure1, figure2, figure3, figure4, figure5, figure7, figure9, figure10, slides
+from paper_figures import figure1, figure2, figure3, figure4, figure5, figure7, figure8, figure9, figure10, slides
 from paper_figures.run import Profile, Run
+from tests import laws
 
 SCHEDULE = VarianceSchedule.linear()
 called_at, brightness = [], []
@@ -137,6 +138,20 @@ def picture_7(flow, figure, run):
         assert number in caption
 
 
+def picture_8(solutions, figure, run):
+    """From noise to the slowest mode of each domain."""
+    assert len(solutions) == 5
+    for ds in solutions.values():
+        slowest = ds.attrs["lowest_eigenvalue"]
+        times = ds.time.values * slowest
+        assert all(np.isclose(times, t, rtol=1e-12, atol=0).any() for t in figure8.SNAPSHOTS)
+        laws.never_rises(ds.multiplier.values, ulps=1e6)
+        assert ds.multiplier.values[-1] == pytest.approx(slowest, rel=1e-3)
+        assert ds.multiplier.values[0] > 50 * slowest
+    assert len(figure.axes) == 5 * (len(figure8.SNAPSHOTS) + 1)
+    assert "Beyond the paper" in figure.get_suptitle()
+
+
 def picture_9(found, figure, run):
     """Estimates with bands that hold most of the step, and a digit that is not blurred any more."""
     bayes = found.estimates["empirical Bayes"]
@@ -170,6 +185,8 @@ PICTURES = {
 def test_figure(run, monkeypatch, number, profile):
     """What the figure computes and draws is what it says."""
     monkeypatch.setattr(figure4, "N_SAMPLES", 30)
+    monkeypatch.setattr(figure8, "FINENESS", -1)
+    monkeypatch.setattr(figure8, "SCALE", 1)
     monkeypatch.setattr(figure9, "N_STEPS", 5)
     monkeypatch.setattr(figure10, "N_PATHS", 400)
     called_at.clear()

@@ -109,8 +109,9 @@ class _Surface(Field):
             *self.x, triangles=self.faces, cmap=GREY_SAFE, vmin=-1, vmax=1, shade=False, linewidth=0, antialiased=False
         )
         picture.set_rasterized(True)
-        ax.set_aspect("equal")
-        ax.set_box_aspect(None, zoom=1.5)
+        lengths = [np.ptp(x) for x in self.x]
+        ax.set(**{f"{a}lim": (x.min(), x.max()) for a, x in zip("xyz", self.x, strict=True)})
+        ax.set_box_aspect(lengths, zoom=1.5)
         ax.set_axis_off()
         self.update(picture, u)
         picture.set_clim(-1, 1)
