@@ -269,7 +269,9 @@ class Backward(Prior):
 
     def posterior(self, observation: Observation) -> Posterior:
         """The amplified data; the deviation is that of the amplified noise."""
-        exponents = -np.log(np.maximum(observation.decay, np.finfo(np.float64).tiny))
+        mu, decay = observation.eigenvalues, observation.decay
+        lowest = int(np.where(mu > 0, mu, np.inf).argmin())
+        exponents = mu * (-math.log(decay[lowest]) / mu[lowest])  # of high modes even where the decay has underflowed
         if self.n_steps is None:
             if exponents.max() > EXPONENT:
                 raise ValueError(
