@@ -4,7 +4,7 @@ Section 7 of the paper asks "how such processes might be run backwards in seekin
 conditions". Above, a step at time T with noise. Padé's polynomial in place of the exponential stays bounded and
 gives all energy to the noise of the highest modes; the classical estimates are smooth; empirical Bayes adds what it
 does not know, as a band. Below, a digit that the heat flow has blurred by four pixels: the more a prior knows of
-digits, the more it recovers. The trained network of section 4 is the best of them: `diffmath.ddpm.conditioned`.
+digits, the more it recovers. The trained network of section 4 is among the best: `diffmath.ddpm.conditioned`.
 """
 
 from __future__ import annotations
