@@ -284,11 +284,11 @@ class Box(Eigenbasis):
         >>> Box(2).to_values(np.array([1.0, 0.0]))
         array([1., 1.])
         """
-        return self.into_values(self._values(c, self.shape, "c").copy())
+        return self._into_values(self._values(c, self.shape, "c").copy())
 
     to_grid = to_values
 
-    def into_values(self, c: npt.NDArray[Any]) -> Floats:
+    def _into_values(self, c: npt.NDArray[Any]) -> Floats:
         """As `to_values`, of double precision coefficients that are overwritten."""
         c /= math.sqrt(self.cell_volume)
         for axis, b in zip(self.axes, self._boundaries, strict=True):

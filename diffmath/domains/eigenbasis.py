@@ -67,7 +67,7 @@ class Eigenbasis(ReadOnly, ABC):
     def to_values(self, c: npt.NDArray[Any]) -> Floats:
         """The grid functions with given coefficients."""
 
-    def into_values(self, c: npt.NDArray[Any]) -> Floats:
+    def _into_values(self, c: npt.NDArray[Any]) -> Floats:
         """As `to_values`, of coefficients that may be overwritten."""
         return self.to_values(c)
 

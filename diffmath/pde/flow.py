@@ -398,7 +398,7 @@ class RenormalizedFlow:
     def _values(self, b: Floats) -> Floats:
         """The grid values of a solution's modes, which may be overwritten, checked to be float64 numbers."""
         with np.errstate(over="ignore", invalid="ignore"):
-            u: Floats = self.domain.into_values(b)
+            u: Floats = self.domain._into_values(b)
             if not (np.isfinite(u.sum()) or np.isfinite(u).all()):  # the sum is quick, and may overflow
                 raise OverflowError('the solution exceeds float64: use mean="project", or scale u_0')
         return u
