@@ -1,5 +1,8 @@
 """Every public function refuses bad values by name; which functions there are is read from the package."""
 
+import inspect
+import re
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,19 @@ from tests import option_doors
 from tests.doors import BAD, arguments, attempt, doors, example, functions
 
 ALL = list(doors())
+
+
+def test_every_public_function_has_an_example():
+    """In its docstring, or in that of the method it overrides; or it names the function whose variant it is."""
+    lacking = []
+    for name, function in functions().items():
+        owner = getattr(function.call, "__self__", None)
+        classes = [] if owner is None else inspect.getmro(owner if inspect.isclass(owner) else type(owner))
+        overridden = [vars(c)[function.call.__name__] for c in classes if function.call.__name__ in vars(c)]
+        documents = [inspect.getdoc(x) or "" for x in (function.call, *overridden)]
+        if not any(">>>" in text or re.search("[Aa]s for `", text) for text in documents):
+            lacking.append(name)
+    assert lacking == []
 
 
 @pytest.mark.parametrize("function", sorted(functions()))

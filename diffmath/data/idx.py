@@ -36,6 +36,15 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     ------
     DataError
         If the file is missing, truncated, longer than its header says, or no IDX file of unsigned bytes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     _ = file.write(bytes([0, 0, 8, 1, 0, 0, 0, 3, 5, 6, 7]))  # the kind, one dimension, its length, the content
+    ...     _ = file.seek(0)
+    ...     read_idx(file.name)
+    array([5, 6, 7], dtype=uint8)
     """
     return parse_idx(read_content(as_path(path)), as_path(path))
 

@@ -81,6 +81,12 @@ def load_mnist(split: Split, directory: str | os.PathLike[str] | None = None) ->
         If a file is missing, truncated, of another kind or content, or no mirror can be reached.
     ValueError
         If there is no such split, or a directory is given for "sample".
+
+    Examples
+    --------
+    >>> images, labels = load_mnist("sample")
+    >>> images.shape, labels[::500].tolist()
+    ((5000, 28, 28), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     """
     if directory is not None:
         as_path(directory, "directory")

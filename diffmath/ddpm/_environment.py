@@ -22,6 +22,11 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     ------
     ValueError
         If the device is unknown or not available here.
+
+    Examples
+    --------
+    >>> choose_device("cpu")
+    device(type='cpu')
     """
     if device is None:
         if torch.cuda.is_available():  # pragma: no cover (needs a GPU)

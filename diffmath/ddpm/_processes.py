@@ -115,6 +115,12 @@ def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
     ------
     ValueError
         If the device is not available, or several processes are given one GPU or a device that they cannot speak over.
+
+    Examples
+    --------
+    >>> with joined("cpu") as device:
+    ...     device
+    device(type='cpu')
     """
     if launched() == (0, 1) or dist.is_initialized():
         yield choose_device(device)

@@ -32,6 +32,11 @@ class Classifier(nn.Module):
     """Six 3 x 3 convolutions at 32, 16, 8 and 4 pixels, an average over the pixels, and a linear layer.
 
     Takes images of shape (B, 1, 32, 32) with pixels in [-1, 1] and returns logits of shape (B, 10).
+
+    Examples
+    --------
+    >>> Classifier()(torch.zeros(2, 1, 32, 32)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(self) -> None:

@@ -94,12 +94,24 @@ class UNet(nn.Module):
 
     @classmethod
     def paper(cls) -> UNet:
-        """The paper's network: c = 64, 12,980,033 parameters."""
+        """The paper's network: c = 64.
+
+        Examples
+        --------
+        >>> sum(p.numel() for p in UNet.paper().parameters())
+        12980033
+        """
         return cls(width=64)
 
     @classmethod
     def compact(cls) -> UNet:
-        """The same network at c = 32, 3,254,177 parameters, for machines without a GPU."""
+        """The same network at c = 32, for machines without a GPU.
+
+        Examples
+        --------
+        >>> sum(p.numel() for p in UNet.compact().parameters())
+        3254177
+        """
         return cls(width=32)
 
     @classmethod

@@ -61,11 +61,25 @@ class Eigenbasis(ReadOnly, ABC):
 
     @abstractmethod
     def to_modes(self, u: npt.NDArray[Any]) -> Floats:
-        """The coefficients c_k of grid functions, u = sum_k c_k w_k."""
+        """The coefficients c_k of grid functions, u = sum_k c_k w_k.
+
+        Examples
+        --------
+        >>> from diffmath.domains import Box
+        >>> Box(4).to_modes(np.ones(4))
+        array([1., 0., 0., 0.])
+        """
 
     @abstractmethod
     def to_values(self, c: npt.NDArray[Any]) -> Floats:
-        """The grid functions with given coefficients."""
+        """The grid functions with given coefficients.
+
+        Examples
+        --------
+        >>> from diffmath.domains import Box
+        >>> Box(2).to_values(np.array([1.0, 0.0]))
+        array([1., 1.])
+        """
 
     def _into_values(self, c: npt.NDArray[Any]) -> Floats:
         """As `to_values`, of coefficients that may be overwritten."""
@@ -73,7 +87,15 @@ class Eigenbasis(ReadOnly, ABC):
 
     @abstractmethod
     def gradient(self, c: npt.NDArray[Any]) -> Floats:
-        """The gradients of the functions with given coefficients, of shape (n, ..., points), at quadrature points."""
+        """The gradients of the functions with given coefficients, of shape (n, ..., points), at quadrature points.
+
+        Examples
+        --------
+        >>> from diffmath.domains import Mask
+        >>> mask = Mask(np.ones((30, 20), dtype=bool), n_modes=10)
+        >>> mask.gradient(mask.to_modes(np.ones(600))).shape  # at the four corners of each cell
+        (2, 4, 600)
+        """
 
     @property
     def gradient_weights(self) -> Floats:
@@ -134,6 +156,12 @@ class Eigenbasis(ReadOnly, ABC):
         Returns
         -------
         numpy.ndarray, float64, shape ``mode_shape``
+
+        Examples
+        --------
+        >>> from diffmath.domains import Box
+        >>> Box(4).gaps(1) / np.pi**2
+        array([-1.,  0.,  3.,  8.])
         """
         index = self._index(k)
         return without_rounding(self.eigenvalues - self.eigenvalues[index], self.eigenvalues[index])
@@ -170,7 +198,14 @@ class Eigenbasis(ReadOnly, ABC):
         return tuple(int(i - along[0]) for i, along in zip(numbers, known, strict=True))
 
     def eigenvalue(self, k: Mode) -> float:
-        r"""The eigenvalue :math:`\mu_k` of one mode number."""
+        r"""The eigenvalue :math:`\mu_k` of one mode number.
+
+        Examples
+        --------
+        >>> from diffmath.domains import Box
+        >>> Box(4).eigenvalue(2) == 4 * np.pi**2
+        True
+        """
         return float(self.eigenvalues[self.mode(k)])
 
     def eigenfunction(self, k: Mode) -> Floats:
@@ -276,6 +311,13 @@ class Eigenbasis(ReadOnly, ABC):
         Returns
         -------
         numpy.ndarray, the shape of u; complex if the shift or u is
+
+        Examples
+        --------
+        >>> from diffmath.domains import Box
+        >>> w = Box(4).eigenfunction(1)
+        >>> bool(np.allclose(Box(4).solve(1.0, 0.1, w), w / (1 + 0.1 * np.pi**2)))
+        True
         """
         shift, dt = require_step(shift, dt)
         return self.apply(lambda mu: 1 / (shift + dt * mu), u)

@@ -109,6 +109,12 @@ class Mask(Operator):
         Returns
         -------
         numpy.ndarray, float64, shape (..., ``*mask.shape``)
+
+        Examples
+        --------
+        >>> Mask([[True, False], [True, True]], n_modes=2).image(np.array([1.0, 2.0, 3.0]))
+        array([[ 1., nan],
+               [ 2.,  3.]])
         """
         u = self._values(real_array(u, "u"), self.shape, "u")
         image = np.full((*u.shape[:-1], *self.mask.shape), math.nan)

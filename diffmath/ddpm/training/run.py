@@ -272,7 +272,13 @@ def train(
 
 
 def steps_done(directory: str | PathLike[str]) -> int:
-    """The steps of the run in a directory, 0 if it has no checkpoint."""
+    """The steps of the run in a directory, 0 if it has no checkpoint.
+
+    Examples
+    --------
+    >>> steps_done("a directory without a checkpoint")
+    0
+    """
     path = as_path(directory, "directory") / CHECKPOINT
     if not path.exists():
         return 0
