@@ -12,6 +12,7 @@ import numpy as np
 from diffmath.pde import RenormalizedFlow
 from diffmath.schedule import VarianceSchedule
 
+GAUSSIAN, SCHEDULE = "diffmath.gaussian.Gaussian", "diffmath.schedule.VarianceSchedule"
 EPS = float(np.finfo(np.float64).eps)
 DIGITS = 50
 
@@ -48,10 +49,20 @@ def exact_alpha(schedule: VarianceSchedule, t: int, s: int) -> Any:
     return mp.fprod(1 - mp.mpf(float(b)) for b in schedule.beta[s + 1 : t + 1])
 
 
+def exact_alphas(schedule: VarianceSchedule, s: int, t: int) -> tuple[Any, Any, Any]:
+    """alpha_{t|s}, alpha_bar_s and alpha_bar_t, as `exact_alpha` gives them."""
+    return exact_alpha(schedule, t, s), exact_alpha(schedule, s, 0), exact_alpha(schedule, t, 0)
+
+
 def relative_error(value: Any, exact: Any, scale: Any = 0) -> float:
     """|value - exact| / max(|exact|, scale)."""
     size = max(abs(exact), abs(scale))
     return float(abs(mp.mpf(float(value)) - exact) / size) if size else float(abs(mp.mpf(float(value))))
+
+
+def error_of_sum(value: Any, terms: Sequence[Any]) -> float:
+    """The error of a sum, relative to its largest term."""
+    return relative_error(value, sum(terms), max(map(abs, terms)))
 
 
 def worst_error(*errors: Any) -> float:

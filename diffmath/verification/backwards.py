@@ -22,18 +22,20 @@ from diffmath.schedule import VarianceSchedule
 from diffmath.verification._references import (
     DIGITS,
     EPS,
+    GAUSSIAN,
+    SCHEDULE,
     as_array,
     describe,
     draw_jump,
     draw_pair,
+    error_of_sum,
     exact_alpha,
+    exact_alphas,
     log_density_terms,
     relative_error,
     worst_error,
 )
 from diffmath.verification.checks import Example, check
-
-GAUSSIAN, SCHEDULE = "diffmath.gaussian.Gaussian", "diffmath.schedule.VarianceSchedule"
 
 
 def _bayes_laws(schedule: VarianceSchedule, s: int, t: int, x_0: Any) -> tuple[Gaussian, float, float]:
@@ -119,7 +121,7 @@ def _densities(rng: np.random.Generator) -> Example:
         -evidence.log_density(x_t),
     )
     with mp.workdps(DIGITS):
-        a, b, c = exact_alpha(schedule, t, s), exact_alpha(schedule, s, 0), exact_alpha(schedule, t, 0)
+        a, b, c = exact_alphas(schedule, s, t)
         mean = [
             (mp.sqrt(a) * (1 - b) * mp.mpf(p) + mp.sqrt(b) * (1 - a) * mp.mpf(q)) / (1 - c)
             for p, q in zip(x_t, x_0, strict=True)
@@ -207,7 +209,7 @@ def _general_rule(rng: np.random.Generator) -> Example:
 def _posterior_variance(rng: np.random.Generator) -> Example:
     schedule, (s, t) = draw_jump(rng)
     with mp.workdps(DIGITS):
-        a, b, c = exact_alpha(schedule, t, s), exact_alpha(schedule, s, 0), exact_alpha(schedule, t, 0)
+        a, b, c = exact_alphas(schedule, s, t)
         error = relative_error(schedule.posterior_variance(t, s), (1 - a) * (1 - b) / (1 - c))
     return Example(error, describe(schedule, s=s, t=t))
 
@@ -217,11 +219,9 @@ def _posterior_mean(rng: np.random.Generator) -> Example:
     schedule, (s, t) = draw_jump(rng)
     x_t, x_0 = draw_pair(rng)
     with mp.workdps(DIGITS):
-        a, b, c = exact_alpha(schedule, t, s), exact_alpha(schedule, s, 0), exact_alpha(schedule, t, 0)
+        a, b, c = exact_alphas(schedule, s, t)
         terms = mp.sqrt(a) * (1 - b) * mp.mpf(x_t) / (1 - c), mp.sqrt(b) * (1 - a) * mp.mpf(x_0) / (1 - c)
-        error = relative_error(
-            schedule.posterior_mean(as_array(x_t), as_array(x_0), t, s)[0], sum(terms), max(map(abs, terms))
-        )
+        error = error_of_sum(schedule.posterior_mean(as_array(x_t), as_array(x_0), t, s)[0], terms)
     return Example(error, describe(schedule, s=s, t=t))
 
 
@@ -272,7 +272,7 @@ def _mean_from_noise(rng: np.random.Generator) -> Example:
         a, c = exact_alpha(schedule, t, s), exact_alpha(schedule, t, 0)
         terms = mp.mpf(x_t) / mp.sqrt(a), -(1 - a) / mp.sqrt(1 - c) * mp.mpf(eps) / mp.sqrt(a)
         value = schedule.posterior_mean_from_noise(as_array(x_t), as_array(eps), t, s)[0]
-        error = relative_error(value, sum(terms), max(map(abs, terms)))
+        error = error_of_sum(value, terms)
     return Example(error, describe(schedule, s=s, t=t))
 
 
@@ -287,13 +287,13 @@ def _backward_step(rng: np.random.Generator) -> Example:
     schedule, (s, t) = draw_jump(rng)
     (x_t, eps), z = draw_pair(rng), float(rng.normal())
     with mp.workdps(DIGITS):
-        a, b, c = exact_alpha(schedule, t, s), exact_alpha(schedule, s, 0), exact_alpha(schedule, t, 0)
+        a, b, c = exact_alphas(schedule, s, t)
         sigma = mp.sqrt((1 - a) * (1 - b) / (1 - c))
         exact = 1 / mp.sqrt(a), -(1 - a) / mp.sqrt(1 - c) / mp.sqrt(a), sigma
         terms = [f * mp.mpf(x) for f, x in zip(exact, (x_t, eps, z), strict=True)]
         value = schedule.backward_step(as_array(x_t), as_array(eps), as_array(z), t, s)[0]
         error = worst_error(
-            relative_error(value, sum(terms), max(map(abs, terms))),
+            error_of_sum(value, terms),
             *(relative_error(f, g) for f, g in zip(schedule.backward_coefficients(t, s), exact, strict=True)),
         )
     return Example(error, describe(schedule, s=s, t=t))

@@ -17,19 +17,20 @@ from diffmath.gaussian import Gaussian
 from diffmath.verification._references import (
     DIGITS,
     EPS,
+    GAUSSIAN,
+    SCHEDULE,
     as_array,
     describe,
     draw_jump,
     draw_pair,
     draw_schedule,
+    error_of_sum,
     exact_alpha,
     log_density_terms,
     relative_error,
     worst_error,
 )
 from diffmath.verification.checks import Example, check
-
-GAUSSIAN, SCHEDULE = "diffmath.gaussian.Gaussian", "diffmath.schedule.VarianceSchedule"
 
 
 @check(
@@ -63,9 +64,7 @@ def _step(rng: np.random.Generator) -> Example:
     with mp.workdps(DIGITS):
         beta = mp.mpf(float(schedule.beta[t]))
         terms = mp.sqrt(1 - beta) * mp.mpf(x), mp.sqrt(beta) * mp.mpf(eps)
-        error = relative_error(
-            schedule.forward_step(as_array(x), as_array(eps), t)[0], sum(terms), max(map(abs, terms))
-        )
+        error = error_of_sum(schedule.forward_step(as_array(x), as_array(eps), t)[0], terms)
     return Example(error, describe(schedule, t=t))
 
 
@@ -148,7 +147,7 @@ def _leap(rng: np.random.Generator) -> Example:
     with mp.workdps(DIGITS):
         alpha = exact_alpha(schedule, t, 0)
         terms = mp.sqrt(alpha) * mp.mpf(x), mp.sqrt(1 - alpha) * mp.mpf(eps)
-        error = relative_error(schedule.add_noise(as_array(x), as_array(eps), t)[0], sum(terms), max(map(abs, terms)))
+        error = error_of_sum(schedule.add_noise(as_array(x), as_array(eps), t)[0], terms)
     return Example(error, describe(schedule, t=t))
 
 

@@ -190,6 +190,8 @@ def test_names_and_coordinates():
     assert list(ds.k_x.values) == [1, 2, 3, 4]
     assert list(ds.k_y.values) == [0, 1, 2, 3, 4]
     assert (box.dims, box.mode_dims) == (("x", "y"), ("k_x", "k_y"))
+    assert Box((2,) * 3).dims == ("x", "y", "z")
+    assert Box((2,) * 4).dims == ("x1", "x2", "x3", "x4")
     assert box.description == "[-1, 0] in 4 cells, fixed x [3, 5] in 5 cells"
     assert box.mode((1, 0)) == (0, 0)
     with pytest.raises(ValueError, match=re.escape("lie in 1..4, 0..4; got (0, 0)")):
@@ -209,9 +211,15 @@ def test_from_coordinates_of_any_kind():
     assert Box.from_coordinates(*Box((64, 10), (0.3, 7.0)).coordinates) == Box((64, 10), (0.3, 7.0))
     assert Box.from_coordinates(Box(64).coordinates[0].astype(np.float32)) == Box(64)
     assert Box.from_coordinates([10, 20, 30]) == Box(3, lengths=30.0, origin=5.0)
+    far = Box.from_coordinates(Box(16, 1.6, origin=1000.0).coordinates[0].astype(np.float32))  # rounded by 3e-5
+    np.testing.assert_allclose((far.lengths, far.origin), ((1.6,), (1000.0,)), rtol=1e-4)
+    third = Box.from_coordinates(*Box(16, 0.16, origin=1 / 3).coordinates)  # not a number of 12 digits
+    np.testing.assert_allclose(third.origin, 1 / 3, rtol=1e-14)
+    assert Box.from_coordinates(*Box(7, 0.3, origin=0.1).coordinates).origin == (0.1,)
     temperature = xr.DataArray([0.0, 1.0, 2.5], dims="depth", name="depth")
     for axes, error, match in (
         (([0.0, 1.0, 2.5],), ValueError, "the axis x must increase in equal steps"),
+        (([0.0, 1.0e-3, 2.001e-3],), ValueError, "the axis x must increase in equal steps"),
         (([0.0, 1.0], [2.0, 1.0]), ValueError, "the axis y must increase in equal steps"),
         ((temperature,), ValueError, "the axis depth must increase"),
         (([0.0, math.nan, 2.0],), ValueError, r"the axis x must be finite; x\[1\] = nan"),

@@ -56,6 +56,15 @@ def test_a_function_that_writes_into_its_argument_changes_nothing(mean):
     np.testing.assert_allclose(steady, RenormalizedFlow(BOX, Careful()).steady_state(2), atol=1e-14)
 
 
+@pytest.mark.parametrize("size", [0.01, 1.0, 30.0])
+def test_a_multiplier_does_not_depend_on_the_size(size):
+    """With the user's derivative, and with differences."""
+    c = size * BOX.to_modes(U_0 - U_0.mean())
+    expected = NORMS["value"].multiplier(BOX, c)
+    for norm, tolerance in ((UserNorm(Careful()), 1e-12), (UserNorm(root_mean_square), 1e-8)):
+        np.testing.assert_allclose(norm.multiplier(BOX, c), expected, rtol=tolerance)
+
+
 @given(
     boxes(max_cells=6, boundaries=tuple(BOUNDARIES)), st.booleans(), st.sampled_from(list(NORMS)), st.integers(0, 99)
 )
