@@ -68,7 +68,7 @@ def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def tile(images: npt.ArrayLike, columns: int, rows: int | None = None) -> npt.NDArray[np.float32]:
-    """Put images in rows on one white sheet, with white lines between them.
+    """Put images in rows on a white sheet.
 
     Parameters
     ----------
@@ -82,8 +82,6 @@ def tile(images: npt.ArrayLike, columns: int, rows: int | None = None) -> npt.ND
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from diffmath.data import tile
     >>> tile(np.zeros((5, 1, 8, 8)), columns=3).shape
     (18, 28)
     """

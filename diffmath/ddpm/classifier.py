@@ -52,7 +52,13 @@ class Classifier(nn.Module):
         self.head = nn.Linear(channels, 10)
 
     def features(self, x: Tensor) -> Tensor:
-        """The activations before the last layer, shape (B, 128)."""
+        """The activations before the last layer, shape (B, 128).
+
+        Examples
+        --------
+        >>> Classifier().features(torch.zeros(2, 1, 32, 32)).shape
+        torch.Size([2, 128])
+        """
         require_instance("x", x, Tensor)
         h: Tensor = self.body(x)
         return h.mean(dim=(2, 3))

@@ -86,8 +86,8 @@ class Bingham:
     --------
     >>> law = Bingham([0.0, 1.0, 5.0])
     >>> moments = law.moments()
-    >>> moments.round(4).tolist(), bool(np.isclose(moments.sum(), 1, rtol=1e-13))
-    ([0.5466, 0.3471, 0.1063], True)
+    >>> moments.round(4).tolist(), bool(np.isclose(moments.sum(), 1, rtol=1e-13)), law.sample(4, rng=0).shape
+    ([0.5466, 0.3471, 0.1063], True, (4, 3))
     """
 
     def __init__(self, a: npt.ArrayLike) -> None:

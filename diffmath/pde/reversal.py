@@ -132,6 +132,13 @@ class CircleModel:
         Returns
         -------
         numpy.ndarray, float64, shape (B,)
+
+        Examples
+        --------
+        >>> theta = 2 * np.pi * np.arange(64) / 64
+        >>> model = CircleModel(np.exp(3 * np.cos(theta - 2)), rates=[1.0, 4.0], D=[2.0, 1.0])
+        >>> model.sample([0.0, 1.0, 2.0], [1.0, 0.5, 0.1], "ode").shape
+        (3,)
         """
         theta, t = real_array(start, "start").astype(np.float64), real_array(times, "times")
         if t.ndim != 1 or len(t) < 2 or not (np.diff(t) < 0).all() or t[-1] < 0:

@@ -156,6 +156,12 @@ class ForcedFlow:
         -------
         numpy.ndarray, float64, shape (n,)
             Of all modes whose eigenvalue is not 0, in the order of ``eigenvalues``.
+
+        Examples
+        --------
+        >>> from diffmath.pde import Box, RenormalizedFlow
+        >>> ForcedFlow(RenormalizedFlow(Box(4)), lambda mu: 0.1 / mu).rates(1.0).shape
+        (3,)
         """
         return self.eigenvalues + READINGS[self.reading] * self.D / (2 * require_positive("C", C))
 

@@ -63,6 +63,8 @@ def test_a_multiplier_does_not_depend_on_the_size(size):
     expected = NORMS["value"].multiplier(BOX, c)
     for norm, tolerance in ((UserNorm(Careful()), 1e-12), (UserNorm(root_mean_square), 1e-8)):
         np.testing.assert_allclose(norm.multiplier(BOX, c), expected, rtol=tolerance)
+    constant = size * BOX.to_modes(np.ones(64)) * (BOX.eigenvalues == 0)
+    assert UserNorm(root_mean_square).multiplier(BOX, constant) == 0
 
 
 @given(
