@@ -92,13 +92,25 @@ def picture_4(samples, figure, run):
     assert brightness[0] == pytest.approx(expected, abs=5 / (30 * 1024) ** 0.5)
     said = f"ancestral, {steps} of 500 steps" + quick * " from the matched start"
     assert samples.note == said
-    assert said in figure.get_suptitle()
+    assert figure.get_suptitle() == "30 samples, sorted by a classifier"
     # Independent pixels N(-0.5, 0.3^2), of whose spread the large steps lose some (experiments/exact_denoisers.py).
     assert samples.images.mean().item() == pytest.approx(-0.5, abs=0.02)
     assert 0.2 < samples.images.std().item() < 0.31
     counts = [int(title.split(": ")[1].split()[0]) for title in titles(figure)]
     assert counts == torch.bincount(samples.digits, minlength=10).tolist()
     assert (len(counts), sum(counts)) == (10, 30)
+
+
+@pytest.mark.parametrize(("counts", "rows"), [((13, 12, 40, 30), 2), ((60, 70, 50, 99), 4), ((3, 0, 50, 99), 1)])
+def test_whole_rows(counts, rows):
+    """As many whole rows of every digit as the rarest has, four at most: no panel ends in blanks, if it can be."""
+    counts = (*counts, *[25] * 6)
+    digits = torch.arange(10).repeat_interleave(torch.tensor(counts))
+    images = torch.linspace(-1, 1, len(digits)).reshape(-1, 1, 1, 1).expand(-1, 1, 32, 32)
+    figure = figure4.draw(figure4.Sorted(images, digits, ""))
+    if min(counts) >= 6:
+        assert_shows(figure, *((images[digits == digit][: 6 * rows], 6) for digit in range(10)))
+    assert {ax.images[0].get_array().shape for ax in figure.axes} == {tile(images[:1], 6, rows).shape}
 
 
 def picture_5(runs, figure, run):
