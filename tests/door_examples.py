@@ -113,6 +113,7 @@ def examples() -> dict[str, Any]:
         "shift": 0.5,
         "shape": 8,
         "M": np.ones(3),
+        "domains.catalogue.find_domain.domain": "disc",
         "refinement": 1,
         "image": np.ones((4, 4)),
         "ddpm.conditioned.decay": np.ones((4, 4)),

@@ -19,7 +19,9 @@ __all__ = [
     "check_prediction",
     "require_finite",
     "require_model",
+    "require_one_each",
     "require_process",
+    "require_trained_size",
 ]
 
 Seed = torch.Generator | int
@@ -81,6 +83,27 @@ def require_process(schedule: Any, kind: type = VarianceSchedule) -> None:
 def require_model(model: Any, name: str = "model") -> None:
     """TypeError unless this can be called as ``model(x_t, t)``."""
     require_callable(name, model, f"{name}(x_t, t)")
+
+
+def require_one_each(name: str, values: Any, n: int) -> Tensor:
+    """What a user's function of that name returned, once it is known to be a tensor of one number for each image."""
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{name} must return a tensor; it returned a {type(values).__name__}")
+    if values.shape != (n,):
+        raise ValueError(
+            f"{name} must return one number for each of the {n} images; its shape is {tuple(values.shape)}"
+        )
+    return values
+
+
+def require_trained_size(name: str, images: Tensor, model: Any) -> None:
+    """ValueError unless images have the shape that a model has, if it has one."""
+    shape = getattr(model, "image_shape", None)
+    if shape is not None and images.shape[1:] != tuple(shape):
+        raise ValueError(
+            f"{name} must have shape (N, {', '.join(map(str, shape))}), that of the images which the model was "
+            f"trained for; its shape is {tuple(images.shape)}. A function (x, t) -> model(x, t) has no such shape."
+        )
 
 
 def check_prediction(eps: Any, x: Tensor, *, finite: bool = False) -> Tensor:

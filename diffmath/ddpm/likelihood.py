@@ -44,7 +44,9 @@ from diffmath.ddpm._arguments import (
     as_tensor,
     check_prediction,
     require_model,
+    require_one_each,
     require_process,
+    require_trained_size,
 )
 from diffmath.ddpm.sampling import Denoiser
 from diffmath.schedule import Times, VarianceSchedule
@@ -211,6 +213,7 @@ def variational_bound(
     require_callable("decoder", decoder, "decoder(x_0, mean, variance)")
     images = as_floating(images, "images", least=2, ndim=2)
     require_pixels(images)
+    require_trained_size("images", images, model)
     batch_size, n_repeats = require_count("batch_size", batch_size), require_count("n_repeats", n_repeats)
     generator = as_generator(generator)
     first, last = _strata(schedule.n_steps, n_times)
@@ -227,7 +230,7 @@ def variational_bound(
             kl: Tensor = bound_weight(schedule, t).to(x_0) * (eps - predicted).square().flatten(1).sum(1)
             return kl
         mean = schedule.posterior_mean_from_noise(x_t, predicted, t)
-        return -decoder(x_0, mean, schedule.transition(1, 0)[1])
+        return -require_one_each("decoder", decoder(x_0, mean, schedule.transition(1, 0)[1]), len(x_0))
 
     n, x_0 = len(images), images.double()
     spans = [(1, 1), *zip(first.tolist(), last.tolist(), strict=True)]  # the decoder, and the steps

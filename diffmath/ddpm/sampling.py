@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from diffmath._arguments import require_count, require_counts, require_number
-from diffmath.ddpm._arguments import Seed, as_floating, as_generator, check_prediction, require_model, require_process
+from diffmath.ddpm._arguments import (
+    Seed,
+    as_floating,
+    as_generator,
+    check_prediction,
+    require_model,
+    require_process,
+    require_trained_size,
+)
 from diffmath.ddpm._environment import autocast_dtype, choose_device
 from diffmath.ddpm._processes import Processes
 from diffmath.ddpm.guidance import Guided
@@ -199,11 +207,7 @@ def sample(
         x_T = torch.randn(
             (n_samples, *(image_shape or schedule.modes or DEFAULT_SHAPE)), generator=generator, device=generator.device
         )
-    elif image_shape is not None and x_T.shape[1:] != tuple(image_shape):
-        raise ValueError(
-            f"x_T must have shape (N, {', '.join(map(str, image_shape))}), that of the images which the model was "
-            f"trained for; its shape is {tuple(x_T.shape)}. A function (x, t) -> model(x, t) has no such shape."
-        )
+    require_trained_size("x_T", x_T, model)
     x, dtype = x_T.to(place, torch.promote_types(x_T.dtype, torch.float32)), x_T.dtype
     spread(np.empty(schedule.modes), 0, tuple(x.shape[1:]))
     _require_digits(schedule, path, sampler, x.dtype)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from diffmath._arguments import number_array
 from diffmath._files import as_path
 from diffmath.domains.mask import Mask
 from diffmath.domains.mesh import Mesh
@@ -26,12 +27,14 @@ DOMAINS: dict[str, Callable[..., Mesh]] = {
 """The meshes by name."""
 
 
-def find_domain(name: str | os.PathLike[str], *, refinement: int | None = None, n_modes: int | None = None) -> Operator:
+def find_domain(
+    domain: str | os.PathLike[str], *, refinement: int | None = None, n_modes: int | None = None
+) -> Operator:
     """The domain of a name, the bright pixels of a picture, or a mesh from a file.
 
     Parameters
     ----------
-    name : str or path
+    domain : str or path
         A name in `DOMAINS`; a .png, whose pixels brighter than half are a `Mask`, y upwards; or any file of meshio's.
     refinement : int, optional
         Of a mesh by name, see `Mesh.disc`.
@@ -43,16 +46,18 @@ def find_domain(name: str | os.PathLike[str], *, refinement: int | None = None, 
     >>> find_domain("disc", refinement=1, n_modes=5).shape
     (61,)
     """
-    path = as_path(name, "domain")
-    if str(name) in DOMAINS:
-        return DOMAINS[str(name)](n_modes=n_modes, **({} if refinement is None else {"refinement": refinement}))
+    path = as_path(domain, "domain")
+    if str(domain) in DOMAINS:
+        return DOMAINS[str(domain)](n_modes=n_modes, **({} if refinement is None else {"refinement": refinement}))
     if refinement is not None:
         raise ValueError(
-            f"refinement must be that of a domain by name, {', '.join(DOMAINS)}; the domain is {str(name)!r}"
+            f"refinement must be that of a domain by name, {', '.join(DOMAINS)}; the domain is {str(domain)!r}"
         )
     if not path.is_file():
         known = ", ".join(DOMAINS)
-        raise ValueError(f"domain must be {known}, or the file of a picture or a mesh; there is no file {str(name)!r}")
+        raise ValueError(
+            f"domain must be {known}, or the file of a picture or a mesh; there is no file {str(domain)!r}"
+        )
     if path.suffix.lower() == ".png":
         from matplotlib.image import imread
 
@@ -69,4 +74,7 @@ def upright(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     >>> upright(np.array([[1, 2], [3, 4]])).tolist()
     [[3, 1], [4, 2]]
     """
-    return rows[::-1].T
+    array = number_array(rows, "rows", "fiub")
+    if array.ndim != 2:
+        raise ValueError(f"rows must be a picture of two dimensions; their shape is {array.shape}")
+    return array[::-1].T

@@ -286,3 +286,16 @@ def test_public_calls_are_all_here():
     """No call in the table is of a function that is gone."""
     assert CALLS.keys() <= dict(public_functions()).keys()
     assert classifiers.classify is ddpm.classify
+
+
+def test_what_the_functions_of_users_return():
+    """A prediction that broadcasts, a decoder without one number for each image, images of another size."""
+    x, eps, t = torch.zeros(3, 1, 2), torch.ones(3, 1, 2), torch.tensor([1, 2, 3])
+    with pytest.raises(ValueError, match=r"the model must return the shape \(3, 1, 2\); it gave \(3, 2\)"):
+        ddpm.squared_error(lambda x, t: x[:, 0], SHORT, x, eps, t)
+    for decoded in (torch.tensor(1.0), torch.ones(3, 1)):
+        with pytest.raises(ValueError, match="decoder must return one number for each of the 3 images; its shape is"):
+            variational_bound(lambda x, t: x, SHORT, x + eps, decoder=lambda *_, value=decoded: value)
+    pixels = torch.linspace(-1, 1, 2 * 16 * 16).reshape(2, 1, 16, 16)
+    with pytest.raises(ValueError, match=r"images must have shape \(N, 1, 8, 8\).* its shape is \(2, 1, 16, 16\)"):
+        variational_bound(ddpm.UNet(8, 1, 8), SHORT, pixels)

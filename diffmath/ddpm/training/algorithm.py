@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from diffmath.ddpm._arguments import check_prediction, require_model
+from diffmath.ddpm._arguments import check_prediction, require_model, require_one_each
 from diffmath.ddpm.training.batches import Batches
 from diffmath.ddpm.training.state import State
 
@@ -36,7 +36,7 @@ def minimise(
     while state.step < n_steps:  # repeat
         x_0, eps, t = batches(state.step)  # x_0 ~ q(x_0), eps ~ N(0, I), t ~ Uniform(1, ..., T)
         losses = loss(model, process, x_0, eps, t)  # |eps - model(sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps, t)|^2
-        _require_one_per_image(losses, t)
+        require_one_each("loss", losses, len(t))
         state.set_learning_rate()
         state.optimizer.zero_grad()
         losses.mean().backward()  # the gradient with respect to theta
@@ -83,14 +83,7 @@ def squared_error(model: Predictor, process: Any, x_0: Tensor, eps: Tensor, t: T
     if not callable(getattr(process, "add_noise", None)):
         raise TypeError(f"process must be a ForwardProcess, with add_noise; it is a {type(process).__name__}")
     x_t = process.add_noise(x_0, eps, t)
-    return (eps - model(x_t, t)).square().flatten(1).mean(dim=1)
-
-
-def _require_one_per_image(losses: Any, t: Tensor) -> None:
-    if not isinstance(losses, Tensor):
-        raise TypeError(f"loss must return a tensor; it returned a {type(losses).__name__}")
-    if losses.shape != t.shape:
-        raise ValueError(f"loss must return one number for each of the {len(t)} images; its shape is {losses.shape}")
+    return (eps - check_prediction(model(x_t, t), x_t)).square().flatten(1).mean(dim=1)
 
 
 def predictor(network: Predictor, device: torch.device, dtype: torch.dtype | None) -> Predictor:
