@@ -91,8 +91,8 @@ SAMPLER = typer.Option(
 )
 GUIDANCE = typer.Option(
     min=0,
-    help="Weight that pushes the predictions away from those of a Gaussian with MNIST's mean and covariance; 0.4 makes "
-    "clearer digits. It changes the law of the samples; none unless given.",
+    help="Weight that pushes the predictions away from those of a Gaussian with MNIST's mean and covariance, "
+    "0.4 say. It changes the law of the samples; none unless given.",
 )
 GUIDANCE_INTERVAL = typer.Option(min=1, help="With --guidance: its first and last time, T/5 and 4T/5 unless given.")
 
