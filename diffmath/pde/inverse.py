@@ -61,7 +61,7 @@ def reconstruct(
         The preserved quantity, if it is known; a sum over modes. Unless given, the estimate is not rescaled: read C
         from noisy data and it is that of the noise.
     mean : {"project", "keep"}
-        As in `RenormalizedFlow.solve`.
+        As in `diffmath.pde.RenormalizedFlow.solve`.
     level : float
         The probability of the bands, in (0, 1). That is exact for a Gaussian prior that is the law of the initial
         conditions. With estimated parameters, 90 % bands cover anything from 78 to 100 %.

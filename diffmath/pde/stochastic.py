@@ -198,8 +198,8 @@ class ForcedFlow:
         Returns
         -------
         xarray.Dataset
-            As of `RenormalizedFlow.solve_modes`, with ``path`` as the first axis. ``multiplier`` is the mean of the
-            eigenvalues under the shares, without what the noise adds to it.
+            As of `diffmath.pde.RenormalizedFlow.solve_modes`, with ``path`` as the first axis. ``multiplier`` is the
+            mean of the eigenvalues under the shares, without what the noise adds to it.
         """
         domain = self.flow.domain
         values, layout = read_initial(domain, u_0)
