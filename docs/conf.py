@@ -2,7 +2,9 @@
 
 import atexit
 import os
+import socket
 import sys
+import time
 from multiprocessing.util import Finalize
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,7 +50,22 @@ def at_exit(function, *arguments):
     Finalize(None, function, arguments, exitpriority=0)
 
 
+class PatientSocket(socket.socket):
+    """A socket that tries again where nobody listens yet: on a busy machine node takes its time."""
+
+    def connect(self, address):
+        """Connect within a minute."""
+        for _ in range(600):
+            try:
+                return super().connect(address)
+            except ConnectionRefusedError:
+                time.sleep(0.1)
+        return super().connect(address)
+
+
 katex.atexit = SimpleNamespace(register=at_exit)  # else the extension leaves its node running in such a process
+katex.socket = SimpleNamespace(**{**vars(socket), "socket": PatientSocket})
+katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = 60.0  # seconds
 
 # Docstrings
 default_role = "autolink"
