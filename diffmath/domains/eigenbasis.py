@@ -132,6 +132,11 @@ class Eigenbasis(ReadOnly, ABC):
         """What a file needs beside coordinates to show grid functions, as variables of xarray; nothing on grids."""
         return {}
 
+    @property
+    def eigenvalue_errors(self) -> Floats | None:
+        """Estimates of the errors of the eigenvalues beside those of the shape that is meant; None where exact."""
+        return None
+
     # What follows from these
 
     @property

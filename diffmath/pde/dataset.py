@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -37,6 +38,9 @@ MEANS = {
     "project": "solved on the zero-mean subspace: the mean of u_0 is removed",
     "keep": "the mean is kept, and grows like exp of the integral of lambda",
 }
+TURNED = 0.01  # the angle by which a state has turned between two modes when it is said
+CLOSE = 0.05  # of an eigenvalue: the gap to the next above which they are two
+MOST = 0.5  # the share of two modes below which their state is on its way anyway
 VARIABLES = ("time", "u", "multiplier", "energy", "preserved", "energy_fraction", "amplitude")
 UNIFORM = 1e-6  # of the distance between neighbours: the deviation of coordinates that counts as rounding
 
@@ -287,6 +291,7 @@ def to_dataset(
         labels = (*layout.dims, "time", *(names[d] for d in dims))
         return labels, values.reshape(*layout.shape, *values.shape[1:]), attrs | layout.attrs.get(name, {})
 
+    _warn_of_splits(domain, t, solution.fraction[known])
     share = f"share of each mode in the {'energy' if norm.power in (None, 1) else 'preserved quantity'}"
     parts = [
         ("u", as_dtype(solution.u, layout.dtype), axes, {"long_name": "solution"}),
@@ -313,6 +318,26 @@ def to_dataset(
         versions=f"diffmath {__version__}, numpy {np.__version__}, scipy {scipy.__version__}",
     )
     return xr.Dataset(variables | topology, coords, attrs)
+
+
+def _warn_of_splits(domain: Eigenbasis, t: Floats, fraction: Floats) -> None:
+    """A RuntimeWarning where time tells apart modes whose eigenvalues the domain does not, as of a mesh of a disc."""
+    if (errors := domain.eigenvalue_errors) is None:
+        return
+    gaps = np.diff(domain.eigenvalues)
+    doubtful = np.flatnonzero((gaps > 0) & (gaps < np.minimum(errors, CLOSE * domain.eigenvalues)[1:]))
+    of_one, of_next = fraction[..., doubtful], fraction[..., doubtful + 1]
+    both = (np.minimum(of_one, of_next) > 0).any(axis=(0, 1))
+    turned = np.multiply.outer(t, gaps[doubtful]) > TURNED
+    if (wrong := (both & turned & (of_one + of_next > MOST)).any(axis=(0, 1))).any():
+        k = int(doubtful[wrong.argmax()])
+        warnings.warn(
+            f"the eigenvalues of modes {k} and {k + 1} differ by {gaps[k]:.2g}, and may be wrong by "
+            f"{errors[k + 1]:.2g}: if they are one, the state should not turn between these modes, as it has by "
+            f"t = {t.max():g}; merge = {2 * gaps[k] / domain.eigenvalues[k + 1]:.1g} makes them one",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def _geometry(domain: Eigenbasis) -> dict[str, Any]:

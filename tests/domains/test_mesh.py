@@ -142,6 +142,10 @@ def test_a_symmetric_eigenvalue_that_the_mesh_splits():
     merged = Mesh.polygon(outline, refinement=1, n_modes=4, merge=1e-3)
     assert split.eigenvalues[1] < split.eigenvalues[2]
     assert merged.eigenvalues[1] == merged.eigenvalues[2]
+    with pytest.warns(RuntimeWarning, match="modes 1 and 2 differ by .* merge = "):
+        RenormalizedFlow(split).solve_modes({1: 1.0, 2: 0.5}, [0.0, 1e4])
+    RenormalizedFlow(split).solve_modes({1: 1.0, 2: 0.5}, [0.0, 1.0])  # as long as it does not matter
+    RenormalizedFlow(split).solve_modes({1: 1.0}, np.inf)
     u = RenormalizedFlow(merged).solve_modes({1: 1.0, 2: 0.5}, [0.0, 1e6]).amplitude.values
     laws.within(np.arctan2(u[:, 2], u[:, 1]), np.arctan2(0.5, 1.0), 1e-3)
 
