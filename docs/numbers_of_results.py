@@ -36,6 +36,7 @@ def substitutions():
         "libraries": table_of_libraries(results["ddpm_benchmark"]),
         "solvers": table_of_solvers(results["pde_benchmark"]["beside other solvers"]),
         "schemes": table_of_schemes(results["pde_convergence"]),
+        "backwards": table_of_priors(results["backwards"]["digits"]),
     }
 
 
@@ -249,3 +250,22 @@ def table_of_schemes(convergence):
     """Observed orders of the time-stepping schemes."""
     rows = [[n, s["expected"], f"{s['order']:.3f}"] for n, s in convergence["order in dt"]["schemes"].items()]
     return table(["scheme", "order", "observed"], rows)
+
+
+# The flow backwards
+
+
+def table_of_priors(found):
+    """A line for each prior: the median relative error and what 90 % bands cover, at each blur."""
+    blurs = list(found)
+    rows = [
+        [name, *(cell for blur in blurs for cell in (f"{found[blur]['error'][name]:.3f}", cover(found[blur], name)))]
+        for name in found[blurs[0]]["error"]
+    ]
+    return table(["prior", *(f"{what}, {blur}" for blur in blurs for what in ("error", "90 % bands cover"))], rows)
+
+
+def cover(found, name):
+    """What the bands of a prior cover; nothing for estimates without bands."""
+    share = found["90 % bands cover"].get(name)
+    return "" if share is None else f"{100 * share:.0f} %"
