@@ -15,14 +15,7 @@ __all__ = ["Guided", "guided"]
 
 
 class Guided(nn.Module):
-    """What `guided` returns: a noise predictor with the parameters and the ``image_shape`` of its network.
-
-    Attributes
-    ----------
-    network, reference : callable
-    weight : float
-    interval : (int, int)
-    """
+    """What `guided` returns: a noise predictor with the parameters and the ``image_shape`` of its network."""
 
     def __init__(self, network: Denoiser, reference: Denoiser, weight: float, interval: tuple[int, int]) -> None:
         super().__init__()
@@ -65,13 +58,11 @@ def guided(network: Denoiser, reference: Denoiser, weight: float = 0.4, interval
     Parameters
     ----------
     network, reference : callable
-        Noise predictors ``(x_t, t) -> eps``, x_t of shape (B, ...) and t, int64, of shape (B,). The result has the
-        network's parameters, if it is a module, and its ``image_shape``.
+        Noise predictors ``(x_t, t) -> eps``, x_t of shape (B, ...) and t, int64, of shape (B,).
     weight : float
         w, finite and not negative. With 0 the predictions are the network's, bit for bit.
     interval : (int, int)
-        The first and the last time t_1 and t_2 of guidance, both included; outside, the predictions are the network's,
-        bit for bit. The defaults suit the paper's 500 noise levels.
+        The first and the last time t_1 and t_2 of guidance. The defaults suit the paper's 500 noise levels.
 
     Returns
     -------
