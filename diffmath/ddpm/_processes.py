@@ -98,6 +98,19 @@ def launched() -> tuple[int, int]:
     return (rank, size) if size > 1 else (0, 1)
 
 
+def _require_launched(*further: str) -> None:
+    """ValueError unless the environment says all that processes need to find each other, and further variables."""
+    rank, size = launched()
+    names = ("RANK", *further, "MASTER_ADDR", "MASTER_PORT")
+    if lacking := [name for name in names if name not in os.environ]:
+        raise ValueError(
+            f"the environment variable WORLD_SIZE says that {size} processes were launched together, but not "
+            f"{', '.join(lacking)}: start them with torchrun, or unset WORLD_SIZE to work alone"
+        )
+    if not 0 <= rank < size:
+        raise ValueError(f"the environment variable RANK must lie in 0..{size - 1}, by WORLD_SIZE; it is {rank}")
+
+
 @lru_cache(maxsize=1)
 def _main_memory(everyone: dist.ProcessGroup | None) -> dist.ProcessGroup:
     """A group of all processes for tensors that lie on no GPU, made once for each start of `torch.distributed`."""
@@ -130,10 +143,12 @@ def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
     if str(device).startswith("cuda:"):
         raise ValueError(f"several processes take a GPU each; the device is {device}, and must be cuda")
     if str(device) == "cuda":  # before any GPU is touched, so that none has the others' contexts
+        _require_launched("LOCAL_RANK")
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     place = choose_device(device)
     if place.type not in ("cuda", "cpu"):
         raise ValueError(f"several processes must compute on cuda or cpu; the device is {place}")
+    _require_launched()
     if place.type == "cuda":  # pragma: no cover (needs a GPU)
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo")

@@ -149,6 +149,45 @@ def test_divergence_keeps_the_checkpoint(images, tmp_path, minutes):
         train(model, SCHEDULE, images, 2, **QUICK)
 
 
+def test_divergence_that_no_smaller_rate_mends(images, tmp_path):
+    """A loss that is lost at the checkpoint's next step comes from its weights: going on from it is not advised."""
+    for after, advice in ((2, "begin again with a smaller one in another directory"), (3, "Resume from it")):
+        directory, model, calls = tmp_path / str(after), network(), []
+        train(network(), SCHEDULE, images, 2, directory=directory, **QUICK)
+
+        def spoil(module, args, output, calls=calls, after=after):
+            calls.append(0)
+            return output * (float("nan") if len(calls) > after - 2 else 1.0)
+
+        model.register_forward_hook(spoil)
+        with pytest.raises(TrainingDivergedError, match=f"at step {after + 1}, .*{advice}"):
+            train(model, SCHEDULE, images, 9, directory=directory, resume=True, **QUICK)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "model.safetensors", "log.csv", "held_out.csv"])
+@pytest.mark.parametrize("kind", ["directory", "read-only"])
+def test_files_of_a_run_are_checked_first(images, tmp_path, name, kind):
+    """Each of them, the one that is written last too: no step is lost."""
+    held_out = images[:1].repeat(100, 1, 1, 1)
+    train(network(), SCHEDULE, images, 2, directory=tmp_path, held_out=held_out, **QUICK)
+    if kind == "directory":
+        (tmp_path / name).unlink()
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).chmod(0o444)
+    model = network()
+    model.register_forward_hook(lambda *_: pytest.fail("the training was begun"))
+    with pytest.raises(OSError, match=f"{name} cannot be written: it is (a directory|read-only)"):
+        train(model, SCHEDULE, images, 4, directory=tmp_path, resume=True, held_out=held_out, **QUICK)
+
+
+def test_events_need_a_directory(images, tmp_path):
+    (tmp_path / "tensorboard").touch()
+    with pytest.raises(NotADirectoryError, match="tensorboard must be a directory.*it is a file"):
+        train(network(), SCHEDULE, images, 2, directory=tmp_path, tensorboard=True, **QUICK)
+    assert not (tmp_path / "log.csv").exists()
+
+
 def test_divergence_before_a_sheet_of_samples(images, tmp_path):
     """The samples would be NaN too, and their error would name neither step nor checkpoint."""
     train(network(), SCHEDULE, images, 2, directory=tmp_path, **QUICK)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from diffmath.cli import app
 from diffmath.ddpm import CheckpointError, TrainingDivergedError, UNet, load_checkpoint, train
-from diffmath.ddpm._processes import launched
+from diffmath.ddpm._processes import joined, launched
 from diffmath.ddpm.checkpoints import _pack, read_tensors
 from diffmath.schedule import VarianceSchedule
 
@@ -170,8 +170,8 @@ def test_other_line_ends_are_fine(tmp_path):
 def test_on_from_a_divergence(tmp_path):
     """The message names the call that goes on from the last good checkpoint, and that call works."""
     resumed(layers, tmp_path, parts=(4,))
-    diverging = layers()
-    diverging.register_forward_hook(lambda module, args, output: output * float("nan"))
+    diverging, factors = layers(), iter([1.0])  # from the second step on
+    diverging.register_forward_hook(lambda module, args, output: output * next(factors, float("nan")))
     with pytest.raises(
         TrainingDivergedError,
         match=r"resume=True, change_settings=True, learning_rate=0.00025\), or --resume --change-settings",
@@ -245,6 +245,21 @@ def test_a_stray_rank(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "several")
     with pytest.raises(ValueError, match="WORLD_SIZE and RANK must be integers"):
         launched()
+
+
+def test_a_stray_count(monkeypatch):
+    """A number of processes without what they need to find each other is refused, with the way out."""
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="not RANK, MASTER_ADDR, MASTER_PORT: .* unset WORLD_SIZE"), joined("cpu"):
+        pass
+    with pytest.raises(ValueError, match="not RANK, LOCAL_RANK, MASTER"), joined("cuda"):
+        pass
+    for name, value in {"RANK": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=r"RANK must lie in 0\.\.1, by WORLD_SIZE; it is 2"), joined("cpu"):
+        pass
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])

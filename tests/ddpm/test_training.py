@@ -299,6 +299,9 @@ def test_bad_arguments(images):
         train(network(), SCHEDULE, images, 1, **QUICK | {"batch_size": 0})
     with pytest.raises(ValueError, match="learning_rate must be positive; it is nan"):
         train(network(), SCHEDULE, images, 1, **QUICK | {"learning_rate": float("nan")})
+    for wrong in (0.9, None, ("a", "b")):
+        with pytest.raises(TypeError, match="betas must be"):
+            train(network(), SCHEDULE, images, 1, **QUICK | {"betas": wrong})
     with pytest.raises(ValueError, match="average_decay must lie in"):
         train(network(), SCHEDULE, images, 1, average_decay=1.0, **QUICK)
     with pytest.raises(ValueError, match=r"images\[2\] is not"):

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from diffmath._arguments import require_callable, require_count, require_instance
-from diffmath._files import as_path, held, sweep
+from diffmath._files import as_path, held, require_writable, sweep
 from diffmath.ddpm._arguments import require_process
 from diffmath.ddpm._environment import autocast_dtype, choose_device, memory_format, provenance
 from diffmath.ddpm._processes import Processes
@@ -199,6 +199,8 @@ def train(
     if path is not None:
         stored_weights(model)
     processes, place = Processes(), choose_device(device)
+    if path is not None:
+        processes.by_first(lambda: _require_outputs(path, others is not None, tensorboard))
     if settings["batch_size"] % processes.size:
         raise ValueError(f"batch_size must be a multiple of the {processes.size} processes; it is {batch_size}")
 
@@ -283,6 +285,17 @@ def steps_done(directory: str | PathLike[str]) -> int:
     if not path.exists():
         return 0
     return int(read_tensors(path)[1]["metadata"].get("steps", 0))
+
+
+def _require_outputs(path: Path, held_out: bool, tensorboard: bool) -> None:
+    """OSError unless all files of a run can be written, the last of which are written at its end."""
+    directory = path.parent
+    if directory.exists() and not directory.is_dir():
+        raise NotADirectoryError(f"{directory} must be a directory; it is a file")
+    for name in (CHECKPOINT, WEIGHTS, Log.NAME, *[HeldOut.NAME] * held_out):
+        require_writable(path.with_name(name))
+    if tensorboard and (events := path.with_name(Log.EVENTS)).exists() and not events.is_dir():
+        raise NotADirectoryError(f"{events} must be a directory, for TensorBoard's events; it is a file")
 
 
 def _opened(

@@ -43,7 +43,7 @@ def settings_of(
 ) -> dict[str, Any]:
     """The settings of a run, all of which JSON can hold; TypeError or ValueError if one is out of range."""
     require_callable("loss", loss, "loss(model, process, x_0, eps, t)")
-    rate, betas = require_number("learning_rate", numbers["learning_rate"]), list(numbers["betas"])
+    rate, betas = require_number("learning_rate", numbers["learning_rate"]), _pair_of("betas", numbers["betas"])
     if not 0 < rate < float("inf"):
         raise ValueError(f"learning_rate must be positive; it is {rate}")
     if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
@@ -60,7 +60,7 @@ def settings_of(
         "images": _digest([images]),
         "batch_size": require_count("batch_size", numbers["batch_size"]),
         "learning_rate": rate,
-        "betas": [float(b) for b in betas],
+        "betas": betas,
         "average_decay": several if len(several) > 1 else several[0],
         "seed": require_count("seed", numbers["seed"], 0),
         "log_every": require_count("log_every", numbers["log_every"]),
@@ -120,6 +120,15 @@ def minutes_of(name: str, value: Any) -> float:
     if not minutes >= 0:
         raise ValueError(f"{name} must not be negative; it is {minutes}")
     return minutes
+
+
+def _pair_of(name: str, values: Any) -> list[float]:
+    """Two numbers, whose range the caller looks at."""
+    try:
+        pair = list(values)
+    except TypeError:
+        raise TypeError(f"{name} must be two numbers; they are {values!r}") from None
+    return [require_number(f"each of {name}", value) for value in pair]
 
 
 def _digest_of_process(process: ForwardProcess) -> str:

@@ -93,6 +93,7 @@ class State:
         self.resumed: list[dict[str, Any]] = []  # the origins of the parts before, each with the step it went to
         self.loaded: tuple[int, dict[str, Any]] | None = None
         self.step, self.seconds = 0, 0.0
+        self.kept: int | None = None  # the step of the checkpoint, if there is one
         self.losses: list[tuple[int, float]] = []
         device = next(model.parameters()).device
         self.levels = NoiseLevels(schedule.n_steps, device)
@@ -153,12 +154,16 @@ class State:
             rate = self.learning_rate(min(step, self.step))
             kept, advice = "there is no checkpoint", "Begin again with a smaller learning rate."
             if self.path and self.path.exists():
-                smaller = f"{self.settings['learning_rate'] / 4:.3g}"
-                kept = f"the last good checkpoint is {self.path}"
+                kept, smaller = f"the last good checkpoint is {self.path}", f"{self.settings['learning_rate'] / 4:.3g}"
                 advice = (
                     "Resume from it with a smaller learning rate: train(..., resume=True, change_settings=True, "
                     f"learning_rate={smaller}), or --resume --change-settings --learning-rate {smaller}."
                 )
+                if self.kept is not None and step == self.kept + 1:  # the loss comes before the step
+                    advice = (
+                        "Its own weights give this loss, whatever the learning rate from there: begin again with a "
+                        "smaller one in another directory."
+                    )
             raise TrainingDivergedError(
                 f"{name} was {float(value)} {when}, with learning rate {rate:.6g}; {kept}. {advice}"
             )
@@ -191,6 +196,7 @@ class State:
         self.check()  # never replace a good checkpoint by a bad one
         sums = self.processes.sum(self.levels.sums.clone())
         assert isinstance(self.schedule, VarianceSchedule)  # as `train` has seen to
+        self.kept = self.step
         if self.path is None or not self.processes.first:
             return
         tensors = {f"weights.{name}": t for name, t in self.model.state_dict().items()}
@@ -274,7 +280,7 @@ class State:
             *record.get("resumed", []),
             {name: record.get(name) for name in self.origin} | {"steps": self.step, "settings": record["settings"]},
         ]
-        self.loaded = self.step, record
+        self.loaded, self.kept = (self.step, record), self.step
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
