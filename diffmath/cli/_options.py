@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -33,7 +33,7 @@ PICTURES = (".png", ".pdf")
 FILMS = {".gif": "pillow", ".mp4": "ffmpeg"}
 
 
-OPTION_OF = {"times": "time", "lengths": "length"}
+OPTION_OF = {"times": "time", "lengths": "length", "mean": "keep_mean"}
 """The options that have another name than the argument of the API."""
 
 
@@ -171,11 +171,15 @@ def require_unset(context: typer.Context, why: str, *names: str) -> None:
             raise typer.BadParameter(why, param_hint=f"--{name.replace('_', '-')}")
 
 
-def require_distinct(outputs: dict[str, Path | None]) -> None:
-    """That no two outputs, by the names of their options, are one file: the later would replace the earlier."""
+def require_distinct(outputs: dict[str, Path | None], inputs: Mapping[str, str | Path | None]) -> None:
+    """That no output, by the names of their options, is the file of another or of an input, which it would replace.
+
+    Inputs without an ending are names of something else, such as "noise".
+    """
     from diffmath._files import as_path
 
-    options: dict[Path, str] = {}
+    files = {name: as_path(path) for name, path in inputs.items() if path is not None}
+    options = {path.resolve(): name for name, path in files.items() if path.suffix}
     for option, path in outputs.items():
         if path is None or ((real := as_path(path).resolve()).exists() and not real.is_file()):
             continue

@@ -14,6 +14,7 @@ from diffmath.cli._options import (
     Start,
     blamed_on,
     guidance_of,
+    require_distinct,
     require_output,
     require_unset,
     start_of,
@@ -59,6 +60,7 @@ def evaluate(
     from diffmath.data import load_mnist, to_tensor
     from diffmath.ddpm import metrics
     from diffmath.ddpm._environment import autocast_dtype, provenance
+    from diffmath.ddpm.metrics.evaluation import judged_images
     from diffmath.ddpm.samplers import SAMPLERS
 
     if samples is not None:
@@ -75,13 +77,21 @@ def evaluate(
         )
         require_unset(context, f"it is of no use with samples from a file; {samples} came", *idle)
     require_output(json, "--json")
+    require_distinct({"--json": json}, {"samples": samples})
     place = ddpm.choose_device(device)
     origin: dict[str, Any]
     if samples is not None:
         try:
-            images = torch.from_numpy(np.load(as_path(samples), allow_pickle=False))
-        except (OSError, ValueError, EOFError, TypeError, AttributeError) as error:
+            images = np.load(as_path(samples), allow_pickle=False)
+            if not isinstance(images, np.ndarray):
+                images.close()
+                raise ValueError("it is an archive of several arrays")
+        except (OSError, ValueError, EOFError) as error:
             raise typer.BadParameter(f"{samples} is no .npy file of numbers: {error}", param_hint="samples") from None
+        try:  # before the real images are read
+            images = judged_images(images)
+        except (TypeError, ValueError) as error:
+            raise typer.BadParameter(str(error), param_hint="samples") from None
         origin = {"file": str(samples)}
     else:
         with blamed_on("--checkpoint"):

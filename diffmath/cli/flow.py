@@ -153,7 +153,7 @@ def flow(
     require_output(out, "--out")
     picture = require_output(plot, "--plot", PICTURES, dimension=dimension)
     require_output(animate, "--animate", tuple(FILMS), dimension=dimension)
-    require_distinct({"--out": out, "--plot": plot, "--animate": animate})
+    require_distinct({"--out": out, "--plot": plot, "--animate": animate}, {"initial": initial, "--domain": domain})
     chosen = {"integrator": integrator, "dt": dt, "theta": theta, "steady_tolerance": steady_tolerance}
     options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     if noise is not None and (method or set(options) - {"dt"}):
@@ -202,7 +202,10 @@ def _equidistant(times: str | None) -> list[float]:
         n = int(count)
         if n < 1:
             raise ValueError
-        return [float(t) for t in np.linspace(float(start), float(stop), n)]
+        ends = float(start), float(stop)
+        if not np.isfinite(ends).all():
+            raise ValueError
+        return [float(t) for t in np.linspace(*ends, n)]
     except ValueError:
         need = f"times must be start:stop:count, such as 0:0.2:60; they are {times!r}"
         raise typer.BadParameter(need, param_hint="--times") from None

@@ -110,6 +110,8 @@ def read_problem(
             known = ", ".join(map(str, ds.data_vars)) or "none"
             raise ValueError(f"{text} must have a variable {name!r}; it has {known}: choose one by its name")
         u = last_state(ds, name)
+    if not u.ndim:
+        raise ValueError(f"variable must be a field, with axes of space; {name!r} in {text} has none")
     flow = RenormalizedFlow(_box_around(u, text, geometry), preserve or "gradient")
     values, modes = (None, u) if _of_modes(u) else (u, None)
     return Problem(flow, values, modes, mean or "project")

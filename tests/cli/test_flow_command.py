@@ -94,6 +94,7 @@ def test_wrong_files(tmp_path):
     line = RenormalizedFlow(Box(8)).solve(np.arange(8.0), [0.0])
     line.assign_coords(x=line.x + 5).to_netcdf(tmp_path / "elsewhere.nc")
     line.isel(x=slice(4)).to_netcdf(tmp_path / "half.nc")
+    xr.Dataset({"u": ("time", [1.0, 2.0])}).to_netcdf(tmp_path / "point.nc")
     out = tmp_path / "flow.nc"
     for name, message in (
         ("archive.npy", "archive"),
@@ -105,6 +106,7 @@ def test_wrong_files(tmp_path):
         ("member.nc", "'member' has none"),
         ("uneven.nc", "must increase in equal steps"),
         ("half.nc", "must fill its domain"),
+        ("point.nc", "must be a field, with axes of space; 'u' in"),
     ):
         assert message in refused(tmp_path / name, "-t", 1.0, "--out", out)
     result = run(tmp_path / "elsewhere.nc", "-t", 1.0, "--out", out)
@@ -131,7 +133,7 @@ def test_outputs_are_checked_first(tmp_path):
     ):
         refused(*long, "--out", out, *arguments)
     assert "give at least one output time" in refused("w1", "--out", out)
-    for wrong in ("0:1", "0:1:0", "0:1:x", "a:1:2"):
+    for wrong in ("0:1", "0:1:0", "0:1:x", "a:1:2", "0:nan:3", "0:inf:3"):
         assert "start:stop:count" in refused("w1", "--times", wrong, "--out", out)
     batch = RenormalizedFlow(Box(8)).solve(np.eye(8)[:2], [0.0])
     batch.to_netcdf(tmp_path / "batch.nc")
@@ -139,6 +141,20 @@ def test_outputs_are_checked_first(tmp_path):
     out.unlink()
     assert "batch" in refused(tmp_path / "batch.nc", "-t", 0.1, "--out", out, "--plot", tmp_path / "flow.png")
     assert not out.exists()
+
+
+def test_no_output_replaces_an_input(tmp_path):
+    """Neither the state from which a run goes on, nor the picture of a domain, by a link or another spelling either."""
+    done("w2", "-n", 8, "-t", 0.1, "--out", tmp_path / "flow.nc")
+    (tmp_path / "link.nc").symlink_to("flow.nc")
+    Image.fromarray(np.full((8, 8), 255, dtype=np.uint8)).save(tmp_path / "domain.png")
+    before = [(tmp_path / name).read_bytes() for name in ("flow.nc", "domain.png")]
+    for out in ("flow.nc", "link.nc"):
+        assert "--out: it is the file of initial too" in refused(tmp_path / "flow.nc", "-t", 1, "--out", tmp_path / out)
+    picture = ("--domain", tmp_path / "domain.png", "--n-modes", 4, "--plot", tmp_path / "domain.png")
+    said = refused("noise", "-t", 0.1, "--out", tmp_path / "a.nc", *picture)
+    assert "--plot: it is the file of --domain too" in said
+    assert [(tmp_path / name).read_bytes() for name in ("flow.nc", "domain.png")] == before
 
 
 def test_files_of_others_count_by_name(tmp_path):

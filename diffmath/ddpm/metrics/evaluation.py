@@ -49,6 +49,13 @@ class Evaluation(NamedTuple):
     memorisation: Memorisation
 
 
+def judged_images(images: Any, name: str = "images", least: int = LEAST) -> Tensor:
+    """Images that `evaluate` takes, on the CPU: enough of MNIST's shape, plainly in [-1, 1]."""
+    checked = checked_images(images, name, least)
+    require_pixels(checked, name, dark=0.05)
+    return checked
+
+
 def evaluate(
     images: Tensor,
     reference: Tensor,
@@ -90,10 +97,8 @@ def evaluate(
     >>> found.memorisation.copies.value
     0.0
     """
-    images, reference = checked_images(images, "images", LEAST), checked_images(reference, "reference", LEAST)
-    training = checked_images(training, "training", 2)
-    for name, given in (("images", images), ("reference", reference), ("training", training)):
-        require_pixels(given, name, dark=0.05)
+    images, reference = judged_images(images), judged_images(reference, "reference")
+    training = judged_images(training, "training", 2)
     rng = as_rng(rng)
     classifier = load_classifier() if classifier is None else classifier
     seen, real = (features(z, classifier, progress=progress) for z in (images, reference))

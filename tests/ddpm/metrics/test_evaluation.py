@@ -200,12 +200,40 @@ def test_command_with_a_file(small_mnist, tmp_path, monkeypatch):
         done = run(tmp_path / "x.npy", *option)
         assert done.exit_code == 2
         assert "of no use with samples from a file" in done.output
-    np.save(tmp_path / "grey.npy", (127.5 * (small_mnist.numpy() + 1)).astype(np.uint8))
-    assert "images must be a floating tensor; it is torch.uint8" in str(run(tmp_path / "grey.npy").exception)
-    np.save(tmp_path / "few.npy", small_mnist.numpy()[:50])
-    done = run(tmp_path / "few.npy")
-    assert isinstance(done.exception, ValueError)
-    assert "at least 100" in str(done.exception)
+
+
+def test_files_are_judged_first(tmp_path, monkeypatch):
+    """Before the real images are read."""
+
+    def read(*args):
+        raise RuntimeError("the real images were read")
+
+    monkeypatch.setattr(data, "load_mnist", read)
+    images = X.numpy()
+    for wrong, said in (
+        ((127.5 * (images + 1)).astype(np.uint8), "floating tensor; it is torch.uint8"),
+        (images[:50], "at least 100"),
+        (images[:, 0], "must have shape (N, 1, 32, 32)"),
+        ((images + 1) / 2, "must have pixels in [-1, 1]"),
+        (NAN.numpy(), "must be finite"),
+        (images + 0j, "must be real numbers"),
+        (np.array(["a"]), "must be real numbers"),
+    ):
+        np.save(tmp_path / "wrong.npy", wrong)
+        done = run(tmp_path / "wrong.npy")
+        assert done.exit_code == 2
+        assert said in re.sub(r"[\s│]+", " ", done.output)
+    np.savez(tmp_path / "x.npz", images)
+    done = run(tmp_path / "x.npz")
+    assert done.exit_code == 2
+    assert "an archive" in done.output
+    np.save(tmp_path / "other.npy", images.astype(">f4"))
+    assert "the real images were read" in str(run(tmp_path / "other.npy").exception)  # in another order of bytes
+    before = (tmp_path / "other.npy").read_bytes()
+    done = run(tmp_path / "other.npy", "--json", tmp_path / "other.npy")
+    assert done.exit_code == 2
+    assert "--json: it is the file of samples too" in re.sub(r"[\s│]+", " ", done.output)
+    assert (tmp_path / "other.npy").read_bytes() == before
 
 
 def test_command_with_a_network(small_mnist, monkeypatch):
