@@ -274,7 +274,11 @@ class Eigenbasis(ReadOnly, ABC):
         True
         """
         require_callable("f", f, "f(eigenvalues)")
-        return self.to_values(f(self.eigenvalues) * self.to_modes(u))
+        factors = number_array(f(self.eigenvalues), "f(eigenvalues)", "fiuc")
+        if factors.shape not in ((), self.eigenvalues.shape):
+            shape = self.eigenvalues.shape
+            raise ValueError(f"f(eigenvalues) must have their shape {shape}; its shape is {factors.shape}")
+        return self.to_values(factors * self.to_modes(u))
 
     # For stepping
 

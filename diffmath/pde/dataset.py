@@ -22,7 +22,7 @@ import xarray as xr
 from xarray.indexes import PandasIndex
 
 from diffmath import __version__
-from diffmath._arguments import real_array
+from diffmath._arguments import as_array, real_array
 from diffmath.domains.box import Box, Floats
 from diffmath.domains.eigenbasis import Eigenbasis
 
@@ -118,7 +118,7 @@ def read_initial(
     usual, shape = ("u_0", domain.shape) if kind == "values" else ("c", domain.mode_shape)
     name = usual if name is None else name
     if kind == "values" and callable(u_0) and not hasattr(u_0, "__array__"):
-        u_0 = np.asarray(u_0(*domain.points))
+        u_0 = as_array(u_0(*domain.points), name)
     if isinstance(u_0, xr.Dataset):
         raise TypeError(f"{name} must be an array; it is a Dataset: go on from it with continue_from, or give its u")
     names: dict[str, Hashable] = {d: d for d in (*domain.dims, *domain.mode_dims)}

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffmath._arguments import real_array, require_callable, require_instance, require_unmasked
+from diffmath._arguments import real_array, require_callable, require_instance, require_number, require_unmasked
 from diffmath.domains import Eigenbasis
 from diffmath.domains.eigenbasis import Floats, read_only
 
@@ -223,19 +223,23 @@ class UserNorm(Norm):
         members = (x.reshape(-1, *domain.shape) for x in (u, *directions))
         return np.array([f(*each) for each in zip(*members, strict=True)]).reshape(batch)
 
+    @staticmethod
+    def _number(value: Any) -> float:
+        return require_number("what the functional to preserve and its derivative return", value)
+
     def _value(self, u: Floats) -> float:
-        return float(_positive(float(self.function(u.copy()))))
+        return float(_positive(self._number(self.function(u.copy()))))
 
     def _logarithmic_derivative(self, u: Floats, direction: Floats) -> float:
         """The derivative of log N(u + h direction) at h = 0."""
         own = getattr(self.function, "derivative", None)
         if own is not None:
-            return float(own(read_only(u.copy()), read_only(direction.copy()))) / self._value(u)
+            return self._number(own(read_only(u.copy()), read_only(direction.copy()))) / self._value(u)
         size = float(np.abs(direction).max() / np.abs(u).max())
         if size == 0:
             return 0.0
         h = 1e-3 / size
-        values = [float(self.function(u + i * h * direction)) for i in (-2, -1, 1, 2)]
+        values = [self._number(self.function(u + i * h * direction)) for i in (-2, -1, 1, 2)]
         return (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * h) / self._value(u)
 
 

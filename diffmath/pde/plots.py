@@ -200,6 +200,8 @@ def _space(ds: xr.Dataset) -> tuple[Hashable, ...]:
         )
     if "time" not in ds.u.dims:
         raise ValueError("the solution must have its dimension time, if only of one entry: ds.isel(time=[0])")
+    if not ds.sizes["time"]:
+        raise ValueError("the solution must have a state at one time at least; it has none")
     axes: tuple[Hashable, ...] = ds.u.dims[ds.u.dims.index("time") + 1 :]
     if ds.u.dims[0] != "time":
         raise ValueError(f"choose one solution of the batch {ds.u.dims[: ds.u.dims.index('time')]}, as by ds.isel")

@@ -135,9 +135,10 @@ class ForcedFlow:
         self._used = ~domain.null_modes
         self.eigenvalues: Floats = domain.eigenvalues[self._used]
         given = real_array(q(domain.eigenvalues[self._used]) if callable(q) else q, "q")
-        if not callable(q) and given.ndim:
-            if given.shape != domain.mode_shape:
-                raise ValueError(f"q must be of the shape {domain.mode_shape} of modes; its shape is {given.shape}")
+        shape = self.eigenvalues.shape if callable(q) else domain.mode_shape
+        if given.ndim and given.shape != shape:
+            raise ValueError(f"q must be of the shape {shape} of modes; its shape is {given.shape}")
+        if given.ndim and not callable(q):
             given = given[self._used]
         if not ((given >= 0) & np.isfinite(given)).all():
             raise ValueError("q must be finite and not negative")

@@ -283,6 +283,14 @@ def test_bad_arguments():
         box.eigenvalue((1, 4))
 
 
+@pytest.mark.parametrize("wrong", [lambda mu: None, lambda mu: mu[:3], lambda mu: mu[:, None], lambda mu: "x"])
+def test_what_a_function_of_the_laplacian_returns(wrong):
+    """A column would give a matrix of values for one grid function."""
+    with pytest.raises((TypeError, ValueError), match=r"f\(eigenvalues\) must"):
+        Box(8).apply(wrong, np.ones(8))
+    np.testing.assert_allclose(Box(8).apply(lambda mu: 2, np.ones(8)), 2 * np.ones(8))
+
+
 def test_axes_of_data_arrays_count_by_name():
     """Grid functions and coefficients in another order of the axes, and one taken for the other."""
     box = Box((6, 6), (1.0, 2.0))

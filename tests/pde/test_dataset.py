@@ -131,6 +131,8 @@ def test_masks_are_refused():
         with pytest.raises(ValueError, match="times must not have masked entries"):
             solve(u.data, masked([0.1, 0.2]))
     box = flow.domain
+    with pytest.raises(ValueError, match="u_0 must not have masked entries"):
+        flow.solve(lambda x: np.ma.masked_greater(x, 0.5), [0.01])
     doors = [box.to_modes, box.to_values, box.gradient, lambda u: box.solve(1.0, 0.1, u)]
     doors += [lambda u: box.discrete.solve(1.0, 0.1, u), lambda u: step(box, u[1])]
     for norm in NORMS.values():

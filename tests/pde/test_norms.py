@@ -133,3 +133,19 @@ def test_user_norms_that_are_not_norms():
         RenormalizedFlow(BOX, lambda u: math.exp(float(np.abs(u).max()))).evolve(U_0, 0.1)
     with pytest.raises(ValueError, match="must be positive and finite; it is nan"):
         RenormalizedFlow(BOX, lambda u: math.nan).evolve(U_0, 0.1)
+
+
+class Slope:
+    """A functional whose derivative is no number."""
+
+    def __call__(self, u):
+        return root_mean_square(u)
+
+    def derivative(self, u, direction):
+        return direction
+
+
+@pytest.mark.parametrize("wrong", [lambda u: None, lambda u: u, lambda u: "x", lambda u: 1j, Slope()])
+def test_functionals_return_numbers(wrong):
+    with pytest.raises(TypeError, match="the functional to preserve and its derivative return must be"):
+        RenormalizedFlow(BOX, wrong).solve(U_0, [0.01])

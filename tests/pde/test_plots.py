@@ -163,3 +163,9 @@ def test_files_of_meshes_follow_ugrid():
     assert np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / 2 == pytest.approx(
         12 * np.sin(np.pi / 12)
     )  # 24 corners
+
+
+@pytest.mark.parametrize("draw", [plot, animate])
+def test_a_solution_without_a_state_is_refused(draw):
+    with pytest.raises(ValueError, match="must have a state at one time at least; it has none"):
+        draw(solution((8,)).isel(time=[]))

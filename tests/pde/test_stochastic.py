@@ -225,6 +225,7 @@ def test_what_is_refused():
         (lambda: ForcedFlow(flow, 1.0, "ito"), "reading must be one of rescale, stratonovich, force"),
         (lambda: ForcedFlow(flow, -1.0), "q must be finite and not negative"),
         (lambda: ForcedFlow(flow, np.ones(5)), r"q must be of the shape \(8,\)"),
+        (lambda: ForcedFlow(flow, lambda mu: mu[:3]), r"q must be of the shape \(7,\) of modes; its shape is \(3,\)"),
         (lambda: ForcedFlow(RenormalizedFlow(Box(8), "total_variation"), 1.0), "flow must preserve a sum over modes"),
         (lambda: ForcedFlow(flow, 1.0).solve(u_0, [0.1, 0.0], dt=0.01), "times must be .* ascending"),
         (lambda: ForcedFlow(flow, 1.0).solve(u_0, np.inf, dt=0.01), "times must be finite"),
