@@ -201,6 +201,7 @@ def save_checkpoint(
         "architecture": architecture(model),
         "metadata": dict(metadata or {}),
     }
+    to_json(metadata or {})  # by itself, so that an error names the entry
     content = _pack(header, tensors)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -272,6 +273,8 @@ def _with_lists(value: Any) -> Any:
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors and the header of a checkpoint file; raises CheckpointError."""
     if not Path(path).is_file():
+        if Path(path).is_dir():
+            raise CheckpointError(f"{path} is a directory; the network of a training is its model.safetensors")
         hint = "" if Path(path).suffix else f"; the shipped networks are {' and '.join(map(repr, SHIPPED))}"
         raise CheckpointError(f"there is no file {path}{hint}")
     try:

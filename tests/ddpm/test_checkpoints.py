@@ -215,6 +215,11 @@ def test_dtypes_that_keep_the_weights(saved, tmp_path):
             assert torch.equal(found[name], tensor.to(dtype).float())
 
 
+def test_metadata_are_refused_by_the_entry(saved, tmp_path):
+    with pytest.raises(TypeError, match="'digits' would come back as something else; keys must be strings"):
+        save_checkpoint(tmp_path / "a", saved[0], SCHEDULE, {"b": 1, "digits": {1: 2}})
+
+
 @pytest.mark.parametrize(
     "metadata", [{1: "a", "1": "b"}, {"a": {None: 1}}, {"a": [{True: 1}]}, {2.5: 1}, {"a": {1, 2}}]
 )
@@ -289,5 +294,7 @@ def test_names_of_files(saved, tmp_path, monkeypatch):
     assert load_checkpoint(Path("compact")).metadata == load_checkpoint().metadata
     with pytest.raises(CheckpointError, match="no file tiny; the shipped networks are 'compact' and 'paper'"):
         load_checkpoint("tiny")
+    with pytest.raises(CheckpointError, match="is a directory; the network of a training is its model.safetensors"):
+        load_checkpoint(saved[1].parent)
     monkeypatch.setenv("HOME", str(saved[1].parent))
     assert load_checkpoint("~/saved.safetensors").metadata["data"] == "none"
