@@ -4,7 +4,7 @@ A companion to C. F. Higham, D. J. Higham and P. Grindrod, *Diffusion Models for
 Intelligence: An Introduction for Applied Mathematicians*, SIAM Review 67(3), 2025. Equation numbers in the
 documentation are the paper's.
 
-``import diffmath`` is light: the rooms below are opened when they are first used, so neither torch nor
+``import diffmath`` is light: it imports each subpackage below on its first use, so neither torch nor
 matplotlib is loaded before it is needed.
 
 ``diffmath.schedule``  the forward process and its Gaussian algebra, eqs. (2)-(9), (15)-(19)
@@ -78,10 +78,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    for room, names in _HOMES.items():
-        if name == room or name in names:
-            module = importlib.import_module(f"{__name__}.{room}")
-            return module if name == room else getattr(module, name)
+    for home, names in _HOMES.items():
+        if name == home or name in names:
+            module = importlib.import_module(f"{__name__}.{home}")
+            return module if name == home else getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

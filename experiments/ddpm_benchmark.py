@@ -356,16 +356,16 @@ def main(
 ) -> None:
     rounds, batch_size = (1, 2) if smoke else (rounds, batch_size)
     results = results or (Path("runs") if smoke else HERE / "results") / "ddpm_benchmark.json"
-    place = choose_device(device)
+    chosen = choose_device(device)
     torch.manual_seed(0)
-    setting = Setting(torch.rand((1000, 1, 32, 32), device=place) * 2 - 1, batch_size, place, compile)
+    setting = Setting(torch.rand((1000, 1, 32, 32), device=chosen) * 2 - 1, batch_size, chosen, compile)
     load = getattr(os, "getloadavg", lambda: ())()  # Windows has none
     peers = {"diffusers": diffusers, "denoising_diffusion_pytorch": lucidrains}
     there = [name for name in peers if importlib.util.find_spec(name) is not None and not smoke]
     most = limits(setting, rounds)
     rows = measure([ours, *(peers[name] for name in there)], setting, rounds)
     report: dict[str, Any] = {
-        "setting": {k: v for k, v in provenance(place).items() if k != "date"}
+        "setting": {k: v for k, v in provenance(chosen).items() if k != "date"}
         | {
             "seed": 0,
             "batch size": batch_size,
@@ -377,16 +377,16 @@ def main(
         | {name: version(name) for name in there},
         "rates": rows,
         "limits, GFLOP/s": {p: {k: round(v, 1) for k, v in each.items()} for p, each in most.items()},
-        **compare(rows, most, place.type),
+        **compare(rows, most, chosen.type),
     }
-    if place.type == "cuda":
+    if chosen.type == "cuda":
         best = max(r["training"]["images/s"] for r in rows if r["library"] == "diffmath")
         report["minutes for 5 million training images"] = minutes = round(5e6 / best / 60, 2)
         common: dict[str, Any] = {"n_samples": 500, "batch_size": 500, "compile": compile, "autocast": True}
-        common["generator"] = torch.Generator(place)
+        common["generator"] = torch.Generator(chosen)
         run = partial(sample, ours(setting).network.eval(), SCHEDULE, **common)
         run()
-        report["seconds for 500 samples with T = 500"] = seconds = round(timed(run, place), 2)
+        report["seconds for 500 samples with T = 500"] = seconds = round(timed(run, chosen), 2)
         report["goals"] |= {
             "minutes for 5 million training images": {"goal": MINUTES, "reached": minutes <= MINUTES},
             "seconds for 500 samples with T = 500": {"goal": SECONDS, "reached": seconds <= SECONDS},

@@ -139,7 +139,7 @@ def rates(job: Job, report: dict[str, Any]) -> dict[str, Any]:
     builders: list[Callable[[benchmark.Setting], benchmark.Contender]] = [benchmark.ours]
     peers = {"diffusers": benchmark.diffusers, "denoising_diffusion_pytorch": benchmark.lucidrains}
     if job.wheels is not None:
-        place = job.out / "peers"
+        folder = job.out / "peers"
         command: list[str | Path] = [
             sys.executable,
             "-m",
@@ -149,10 +149,10 @@ def rates(job: Job, report: dict[str, Any]) -> dict[str, Any]:
             "--no-deps",
             "--quiet",
             "--target",
-            place,
+            folder,
         ]
         subprocess.run([*command, *job.wheels.glob("*.whl")], check=True, timeout=60)
-        sys.path.append(str(place))
+        sys.path.append(str(folder))
     builders += [build for name, build in peers.items() if importlib.util.find_spec(name) and not job.smoke]
     for size in (2,) if job.smoke else BATCHES:
         setting = benchmark.Setting(job.images[:5000].to(job.device), size, job.device, compile=False)
@@ -251,13 +251,13 @@ def main(
     smoke: Annotated[bool, typer.Option("--smoke", help="A rehearsal on a CPU.")] = False,
 ) -> None:
     began = time.monotonic()
-    place = choose_device("cpu" if smoke else device)
+    chosen = choose_device("cpu" if smoke else device)
     splits = ("sample", "sample") if smoke else ("train", "test")
     images, test = (to_tensor(load_mnist(split, data_dir).images) for split in splits)  # type: ignore[arg-type]
     if smoke:
         images, test = images[::10], images[1::10]
-    job = Job(place, images, test, out, wheels, seconds, began + seconds, smoke)
-    report: dict[str, Any] = {"seconds for everything": seconds, **provenance(place)}
+    job = Job(chosen, images, test, out, wheels, seconds, began + seconds, smoke)
+    report: dict[str, Any] = {"seconds for everything": seconds, **provenance(chosen)}
     file = results or out / "results.json"
     for name, part in PARTS.items():
         before = time.monotonic()

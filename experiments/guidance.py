@@ -46,8 +46,8 @@ def main(
 ) -> None:
     n_samples, n_steps, settings = (100, 1, SETTINGS[1:2]) if smoke else (n_samples, N_STEPS, SETTINGS)
     results = results or (Path("runs") if smoke else HERE / "results") / "guidance.json"
-    place = choose_device(device)
-    trained = load_checkpoint(checkpoint, device=place)
+    chosen = choose_device(device)
+    trained = load_checkpoint(checkpoint, device=chosen)
     splits = ("sample", "sample") if smoke else ("train", "test")
     training, reference = (to_tensor(load_mnist(split, data_dir).images) for split in splits)  # type: ignore[arg-type]
     if smoke:
@@ -59,12 +59,12 @@ def main(
         "sampler": f"ancestral, {n_steps} of {trained.schedule.n_steps} steps from the matched start",
         "surer than plain, in pairs": changes,
         "network": network(trained),
-        **record(place),
+        **record(chosen),
     }
 
     def rows(seed: int, settings: tuple[tuple[float, tuple[int, int]], ...]) -> None:
         """Judge real images, plain samples and guided ones; the results are written after each."""
-        ways = Ways(trained, training, reference, n_samples, n_steps, seed, place)
+        ways = Ways(trained, training, reference, n_samples, n_steps, seed, chosen)
         plain, _ = ways.samples(*PLAIN)
         found[f"seed {seed}, real images"] = ways.real()
         for setting in (PLAIN, *settings):

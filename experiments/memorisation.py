@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import typer
 from matplotlib.figure import Figure
-from sample_statistics import made, network, record
+from sample_statistics import cached_samples, network, record
 from torch import Tensor
 
 from diffmath._files import save_figure, write_json
@@ -78,12 +78,12 @@ def main(
 ) -> None:
     n_samples, n_steps, n_exact = (12, 2, 6) if smoke else (n_samples, n_steps, 100)
     results = results or (Path("runs") if smoke else HERE / "results") / "memorisation.json"
-    place = choose_device(device)
-    trained = load_checkpoint(checkpoint, device=place)
+    chosen = choose_device(device)
+    trained = load_checkpoint(checkpoint, device=chosen)
     training = to_tensor(load_mnist("sample").images if smoke else load_mnist("train", data_dir).images)
     test = to_tensor(load_mnist("sample").images[::50] if smoke else load_mnist("test", data_dir).images)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    generated, _ = made(trained, n_samples, n_steps, seed, place, method="ancestral")
+    generated, _ = cached_samples(trained, n_samples, n_steps, seed, chosen, method="ancestral")
     # Every point of the training set is a mode of this law; the same schedule, fewer samples.
     exact = sample(
         points_denoiser(trained.schedule, training),
@@ -119,7 +119,7 @@ def main(
         "sampler": f"ancestral, {n_steps} of {trained.schedule.n_steps} steps, for both",
         "seed": seed,
         "network": network(trained),
-        **record(place),
+        **record(chosen),
     }
     write_json(results, report)
     save_figure(draw(found, sheets), results, dpi=120)

@@ -31,7 +31,7 @@ import torch
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sample_statistics import made, network, record
+from sample_statistics import cached_samples, network, record
 from torch import Tensor
 
 from diffmath._files import save_figure, write_json
@@ -139,7 +139,9 @@ def curve(
         for count, n_samples in asked.items():
             n_steps, evaluations = steps(method, count)
             own = seed_of(method, count, max(asked), seed)
-            images, seconds = made(trained, n_samples, n_steps, own, device, start if matched else None, method=method)
+            images, seconds = cached_samples(
+                trained, n_samples, n_steps, own, device, start if matched else None, method=method
+            )
             line[count] = images
             row = {"checkpoint": name, "method": method, "matched start": matched, "steps": n_steps}
             row |= {"evaluations": evaluations, "samples": n_samples, "seconds": round(seconds, 1)}
@@ -308,10 +310,10 @@ def main(
     if redraw:
         save(results, json.loads(results.read_text()))
         return
-    place = choose_device(device)
+    chosen = choose_device(device)
     names = checkpoint or list(SHIPPED[: 1 if smoke else None])
-    networks = {name: load_checkpoint(name, device=place) for name in names}
-    origin = {"networks": {name: network(trained) for name, trained in networks.items()}, **record(place)}
+    networks = {name: load_checkpoint(name, device=chosen) for name in names}
+    origin = {"networks": {name: network(trained) for name, trained in networks.items()}, **record(chosen)}
     splits = ("sample", "sample") if smoke else ("test", "train")
     reference, training = (to_tensor(load_mnist(split, data_dir).images) for split in splits)  # type: ignore[arg-type]
     judge = partial(metrics.evaluate, reference=reference, rng=seed)
@@ -324,7 +326,7 @@ def main(
     rows, goals, together = [], {}, {}
     for name in names:
         own, together[name] = curve(
-            name, networks[name], counts, seed, place, partial(judge, training=training), training, unit
+            name, networks[name], counts, seed, chosen, partial(judge, training=training), training, unit
         )
         best = max((row for row in own if row["method"] == "ancestral"), key=lambda row: int(row["evaluations"]))
         goals[name] = {f"Algorithm 2 with {best['evaluations']}": best}

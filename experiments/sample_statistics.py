@@ -79,7 +79,7 @@ def network(trained: Checkpoint) -> dict[str, Any]:
     return {key: trained.metadata.get(key) for key in ("network", "data", "images_seen", "steps", "commit")}
 
 
-def made(
+def cached_samples(
     trained: Checkpoint,
     n_samples: int,
     n_steps: int | None,
@@ -149,7 +149,7 @@ class Ways:
         def start(n: int, generator: torch.Generator) -> Tensor:
             return matched_start(trained.schedule, n, self.mean, covariance=self.covariance, generator=generator)
 
-        return made(
+        return cached_samples(
             trained,
             self.n_samples,
             self.n_steps,
@@ -194,7 +194,7 @@ def main(
     n_samples, n_steps, weight, interval = (
         (100, 1, 0.4, (1, 500)) if smoke else (n_samples, n_steps or 20, weight, interval)
     )
-    place = choose_device(device)
+    chosen = choose_device(device)
     splits = ("sample", "sample") if smoke else ("train", "test")
     training, reference = (to_tensor(load_mnist(split, data_dir).images) for split in splits)  # type: ignore[arg-type]
     if smoke:
@@ -203,13 +203,13 @@ def main(
     samples: dict[str, Any] = {}
     for name in checkpoint or SHIPPED[:1]:
         ways = Ways(
-            load_checkpoint(name, device=place),
+            load_checkpoint(name, device=chosen),
             training,
             reference,
             n_samples,
             n_steps,
             seed,
-            place,
+            chosen,
             start is Start.matched,
         )
         found = found or {"real images": ways.real()}
@@ -235,7 +235,7 @@ def main(
         "images of each": n_samples,
         "real images": "drawn from the training images; all are compared with the test images",
         "seed": seed,
-        **record(place),
+        **record(chosen),
     }
     write_json(results, report)
 

@@ -159,10 +159,10 @@ def functions() -> dict[str, Function]:
             elif inspect.isclass(thing) and _is_made_by_users(thing):
                 found[name] = thing
     found = {name: thing for name, thing in found.items() if not re.fullmatch(INTERNAL, name)}
-    made = {name: Function(thing, _parameters(thing)) for name, thing in found.items()}
+    functions = {name: Function(thing, _parameters(thing)) for name, thing in found.items()}
     for name, thing in found.items():
         if inspect.isclass(thing):
-            own = thing(**arguments(name, made[name]))
+            own = thing(**arguments(name, functions[name]))
             for attribute in dir(thing):
                 static = inspect.getattr_static(thing, attribute)
                 if attribute.startswith("_") or not (inspect.isfunction(static) or isinstance(static, classmethod)):
@@ -170,8 +170,8 @@ def functions() -> dict[str, Function]:
                 method = getattr(own, attribute)
                 inherited = any(hasattr(base, attribute) for base in thing.__mro__ if base.__module__[:8] != "diffmath")
                 if method.__module__.startswith("diffmath") and not inherited:
-                    made[f"{name}.{attribute}"] = Function(method, _parameters(method))
-    return {name: function for name, function in made.items() if not re.fullmatch(INTERNAL, name)}
+                    functions[f"{name}.{attribute}"] = Function(method, _parameters(method))
+    return {name: function for name, function in functions.items() if not re.fullmatch(INTERNAL, name)}
 
 
 def _modules() -> list[ModuleType]:

@@ -98,18 +98,18 @@ def test_doors():
 
 
 def test_names_at_the_top():
-    """Each is its room's object; type checkers are told of the same ones."""
+    """Each is the object of its subpackage; type checkers see the same ones."""
     assert sorted(diffmath.__all__) == diffmath.__all__
-    for room, names in diffmath._HOMES.items():
-        module = importlib.import_module(f"diffmath.{room}")
-        assert getattr(diffmath, room) is module
+    for home, names in diffmath._HOMES.items():
+        module = importlib.import_module(f"diffmath.{home}")
+        assert getattr(diffmath, home) is module
         for name in names:
             assert getattr(diffmath, name) is getattr(module, name)
     tree = ast.parse(Path(diffmath.__file__).read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    told = {line.module.removeprefix("diffmath."): tuple(a.name for a in line.names) for line in block.body}
-    assert told == {room: names for room, names in diffmath._HOMES.items() if names}
-    assert {*diffmath._HOMES, "__version__"}.union(*told.values()) == set(diffmath.__all__)
+    imported = {line.module.removeprefix("diffmath."): tuple(a.name for a in line.names) for line in block.body}
+    assert imported == {home: names for home, names in diffmath._HOMES.items() if names}
+    assert {*diffmath._HOMES, "__version__"}.union(*imported.values()) == set(diffmath.__all__)
 
 
 def test_version():

@@ -78,7 +78,7 @@ def evaluate(
         require_unset(context, f"it is of no use with samples from a file; {samples} came", *idle)
     require_output(json, "--json")
     require_distinct({"--json": json}, {"samples": samples})
-    place = ddpm.choose_device(device)
+    chosen = ddpm.choose_device(device)
     origin: dict[str, Any]
     if samples is not None:
         try:
@@ -95,7 +95,7 @@ def evaluate(
         origin = {"file": str(samples)}
     else:
         with blamed_on("--checkpoint"):
-            trained = ddpm.load_checkpoint(checkpoint, device=place)
+            trained = ddpm.load_checkpoint(checkpoint, device=chosen)
         if (shape := getattr(trained.model, "image_shape", None)) != (1, 32, 32):
             raise typer.BadParameter(
                 f"images are judged beside MNIST's, of shape (1, 32, 32); the network's have {shape}",
@@ -105,20 +105,20 @@ def evaluate(
     with blamed_on(None if data_dir is None else "--data-dir"):
         reference, training = (to_tensor(load_mnist(split, data_dir).images) for split in ("test", "train"))
     if samples is None:
-        generator = torch.Generator(place if place.type == "cuda" else "cpu").manual_seed(seed)
+        generator = torch.Generator(chosen if chosen.type == "cuda" else "cpu").manual_seed(seed)
         x_T = start_of(start, trained, n_samples, generator)
         options: dict[str, Any] = {"eta": eta, "autocast": autocast, "progress": True}
         images = ddpm.sample(model, trained.schedule, x_T, n_samples, n_steps, method, generator, **options).cpu()
-        precision = (autocast_dtype(place) if autocast else None) or torch.float32
+        precision = (autocast_dtype(chosen) if autocast else None) or torch.float32
         origin = {"network": checkpoint or trained.metadata.get("network", "shipped"), "method": method}
         origin |= {"eta": eta} if SAMPLERS[method].takes_eta else {}
         origin |= {"steps": n_steps, "start": start.value, "precision": str(precision).removeprefix("torch.")} | how
     origin["seed"] = seed
     found = metrics.evaluate_beside_real(
-        images, reference, training, classifier=ddpm.load_classifier(device=place), rng=seed, progress=True
+        images, reference, training, classifier=ddpm.load_classifier(device=chosen), rng=seed, progress=True
     )
     typer.echo(metrics.describe(found, origin))
     if json is not None:
-        record = {name: metrics.summary(e) for name, e in found.items()} | {"origin": origin} | provenance(place)
+        record = {name: metrics.summary(e) for name, e in found.items()} | {"origin": origin} | provenance(chosen)
         with replacing(json) as temporary:
             temporary.write_text(dumps(record, indent=2, allow_nan=False) + "\n")

@@ -51,13 +51,13 @@ def sample(
     from diffmath._files import replacing
     from diffmath.data import crop, save_sheet
 
-    with ddpm.joined(device) as place:
+    with ddpm.joined(device) as chosen:
         with blamed_on("--checkpoint"):
-            trained = ddpm.load_checkpoint(checkpoint, device=place)
+            trained = ddpm.load_checkpoint(checkpoint, device=chosen)
         channels = getattr(trained.model, "image_shape", (1,))[0]
         kind = require_output(out, "--out", (".png", ".npy"), channels=channels)
         model, how = guidance_of(trained, guidance, guidance_interval)
-        generator = torch.Generator(place if place.type == "cuda" else "cpu").manual_seed(seed)
+        generator = torch.Generator(chosen if chosen.type == "cuda" else "cpu").manual_seed(seed)
         images = ddpm.sample(
             model,
             trained.schedule,

@@ -118,9 +118,9 @@ def train(
         "seed": seed,
         "compile": compile,
     }
-    with ddpm.joined(device) as place:
+    with ddpm.joined(device) as chosen:
         if dry_run:
-            cost = ddpm.training_cost(model, schedule, images, device=place, **options)
+            cost = ddpm.training_cost(model, schedule, images, device=chosen, **options)
             if is_first():
                 _say_cost(cost, max(0, n_steps - done) * batch_size)
             return
@@ -134,7 +134,7 @@ def train(
                 schedule,
                 images,
                 n_steps,
-                device=place,
+                device=chosen,
                 directory=out,
                 resume=resume,
                 change_settings=change_settings,

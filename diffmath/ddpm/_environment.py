@@ -33,11 +33,11 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        place = torch.device(device)
-        torch.empty(1, device=place)
+        device = torch.device(device)
+        torch.empty(1, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"the device {str(device)!r} cannot be used here: {str(error).splitlines()[0]}") from None
-    return place
+    return device
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:

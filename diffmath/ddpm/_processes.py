@@ -145,12 +145,12 @@ def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
     if str(device) == "cuda":  # before any GPU is touched, so that none has the others' contexts
         _require_launched("LOCAL_RANK")
         device = f"cuda:{os.environ['LOCAL_RANK']}"
-    place = choose_device(device)
-    if place.type not in ("cuda", "cpu"):
-        raise ValueError(f"several processes must compute on cuda or cpu; the device is {place}")
+    device = choose_device(device)
+    if device.type not in ("cuda", "cpu"):
+        raise ValueError(f"several processes must compute on cuda or cpu; the device is {device}")
     _require_launched()
-    if place.type == "cuda":  # pragma: no cover (needs a GPU)
-        torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
-    yield place
+    if device.type == "cuda":  # pragma: no cover (needs a GPU)
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    yield device
     dist.destroy_process_group()  # not after an error: it could wait for processes that wait for this one

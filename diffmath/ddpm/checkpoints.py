@@ -102,12 +102,12 @@ def load_checkpoint(
     >>> network.image_shape, schedule.n_steps
     ((1, 32, 32), 500)
     """
-    place = choose_device("cpu" if device is None else device)
+    device = choose_device("cpu" if device is None else device)
     name = SHIPPED[0] if path is None else str(as_path(path))
     if name in SHIPPED:
         with as_file(files("diffmath.ddpm") / "weights" / f"{name}.safetensors") as shipped:
-            return _load(shipped, model, place)
-    return _load(Path(name), model, place)
+            return _load(shipped, model, device)
+    return _load(Path(name), model, device)
 
 
 def _load(path: Path, model: nn.Module | None, device: torch.device) -> Checkpoint:

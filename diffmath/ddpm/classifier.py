@@ -187,26 +187,26 @@ def train_classifier(
         raise ValueError(f"there must be one label for each image; there are {len(images)} and {len(labels)}")
     if labels.min() < 0 or labels.max() > 9:
         raise ValueError(f"labels must lie in 0..9; they range from {labels.min()} to {labels.max()}")
-    place = choose_device(device)
+    device = choose_device(device)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        classifier = Classifier().to(place).train()
-    generator, on_cpu = torch.Generator(place).manual_seed(seed), torch.Generator().manual_seed(seed)
-    images, labels = images.to(place), labels.to(place).long()
+        classifier = Classifier().to(device).train()
+    generator, on_cpu = torch.Generator(device).manual_seed(seed), torch.Generator().manual_seed(seed)
+    images, labels = images.to(device), labels.to(device).long()
     optimizer = torch.optim.Adam(classifier.parameters())
     per_epoch = -(-len(images) // batch_size)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=n_epochs * per_epoch)
     with tqdm(total=n_epochs * len(images), unit=" images", unit_scale=True, disable=not progress) as bar:
         for _ in range(n_epochs):
             for index in torch.randperm(len(images), generator=on_cpu).split(batch_size):
-                batch = index.to(place)
+                batch = index.to(device)
                 loss = F.cross_entropy(classifier(augment(images[batch], generator)), labels[batch])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 rate.step()
                 bar.update(len(index))
-    record = provenance(place) | {
+    record = provenance(device) | {
         "n_images": len(images),
         "epochs": n_epochs,
         "batch_size": batch_size,

@@ -102,19 +102,19 @@ def training_cost(
     >>> training_cost(MLP(), VarianceSchedule.linear(), toy.moons(1000), device="cpu").flop_per_image
     3443712
     """
-    place = choose_device(device)
+    device = choose_device(device)
     require_instance("model", model, nn.Module)
     require_process(schedule, ForwardProcess)
     batch_size = require_count("batch_size", batch_size)
-    n_steps = (3 if place.type == "cpu" else 50) if n_steps is None else require_count("n_steps", n_steps)
-    model = copy.deepcopy(model).to(place)
+    n_steps = (3 if device.type == "cpu" else 50) if n_steps is None else require_count("n_steps", n_steps)
+    model = copy.deepcopy(model).to(device)
     images = as_images(images, model)
     parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     flop = 3 * forward_flop(model, tuple(images.shape[1:]))
-    if place.type == "cuda":  # pragma: no cover (needs a GPU)
-        torch.cuda.reset_peak_memory_stats(place)
-    settings = {"batch_size": batch_size, "device": place, "progress": False, **options}
+    if device.type == "cuda":  # pragma: no cover (needs a GPU)
+        torch.cuda.reset_peak_memory_stats(device)
+    settings = {"batch_size": batch_size, "device": device, "progress": False, **options}
     record = train(model, schedule, images, 1 + n_steps, **settings).metadata
     warm_up = record["warm_up_seconds"]
     rate = n_steps * batch_size / max(record["seconds"] - warm_up, 1e-6)
-    return TrainingCost(parameters, flop, peak_memory(place), warm_up, rate)
+    return TrainingCost(parameters, flop, peak_memory(device), warm_up, rate)

@@ -218,10 +218,10 @@ def variational_bound(
     generator = as_generator(generator)
     first, last = _strata(schedule.n_steps, n_times)
     weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    place, dtype = (images.device, images.dtype) if weight is None else (weight.device, weight.dtype)
+    device, dtype = (images.device, images.dtype) if weight is None else (weight.device, weight.dtype)
 
     def predict(x_t: Tensor, t: Tensor) -> Tensor:
-        return check_prediction(model(x_t.to(place, dtype), t.to(place)), x_t).to(x_t)
+        return check_prediction(model(x_t.to(device, dtype), t.to(device)), x_t).to(x_t)
 
     def nats(x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         x_t = schedule.add_noise(x_0, eps, t)

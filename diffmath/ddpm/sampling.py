@@ -199,21 +199,21 @@ def sample(
     weight = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     if device is None:
         device = weight.device if weight is not None else x_T.device if x_T is not None else "cpu"
-    place = choose_device(device)
+    device = choose_device(device)
     processes = Processes(distributed)
-    generator = _fresh_generator(processes, place) if generator is None else as_generator(generator, place)
+    generator = _fresh_generator(processes, device) if generator is None else as_generator(generator, device)
     image_shape = getattr(model, "image_shape", None)
     if x_T is None:
         x_T = torch.randn(
             (n_samples, *(image_shape or schedule.modes or DEFAULT_SHAPE)), generator=generator, device=generator.device
         )
     require_trained_size("x_T", x_T, model)
-    x, dtype = x_T.to(place, torch.promote_types(x_T.dtype, torch.float32)), x_T.dtype
+    x, dtype = x_T.to(device, torch.promote_types(x_T.dtype, torch.float32)), x_T.dtype
     spread(np.empty(schedule.modes), 0, tuple(x.shape[1:]))
     _require_digits(schedule, path, sampler, x.dtype)
     size = size or (100 if x.ndim > 2 else max(100, NUMBERS // x[0].numel()))
-    network = _compiled(model, place) if compile else model
-    precision = autocast_dtype(place) if autocast else None
+    network = _compiled(model, device) if compile else model
+    precision = autocast_dtype(device) if autocast else None
 
     # Every process draws the noise of all samples and works on its own, so that their number changes no image.
     noise, own = torch.empty(x.shape, dtype=x.dtype, device=generator.device), processes.share(len(x))
@@ -239,7 +239,7 @@ def sample(
     evaluations = sampler.evaluations(len(path) - 1) * len(x)
     quiet = not progress or not processes.first
     with (
-        torch.autocast(place.type, precision, enabled=precision is not None),  # around all steps: it casts weights once
+        torch.autocast(device.type, precision, enabled=precision is not None),  # around all steps: casts weights once
         tqdm(total=evaluations, unit=" evaluations", unit_scale=True, disable=quiet, desc="sampling") as bar,
     ):
         for s, state in sampler.function(x, Walk(schedule, path, predict, fresh_noise, eta)):

@@ -134,7 +134,7 @@ def reconstruct(
         "amplitude": (modes, amplitude, {"long_name": "coefficients in the eigenfunctions"}),
         "amplitude_deviation": (modes, amplitude_deviation, {"long_name": "posterior deviation of the coefficients"}),
     }
-    told = float((decay**2 * found.variance).sum()) / deviation**2
+    effective = float((decay**2 * found.variance).sum()) / deviation**2
     return xr.Dataset(variables, coords).assign_attrs(
         equation=norm.equation,
         domain=domain.description,
@@ -147,7 +147,7 @@ def reconstruct(
         **found.parameters,
         scale=scale,
         log10_amplification=float(mu.max() * T / math.log(10)),
-        modes_told=told,
+        modes_told=effective,
     )
 
 

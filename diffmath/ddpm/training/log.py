@@ -124,12 +124,12 @@ class Log:
                     return kept
         if self.path.exists():
             new = self._set_aside(self.path)
-            told = f"{self.path} does not agree with the checkpoint at step {step}: it is kept as {new.name}, and"
+            reason = f"{self.path} does not agree with the checkpoint at step {step}: it is kept as {new.name}, and"
         elif losses:
-            told = f"{self.path} is missing:"
+            reason = f"{self.path} is missing:"
         else:
             return []
-        warnings.warn(f"{told} a new log begins after step {step}", stacklevel=2)
+        warnings.warn(f"{reason} a new log begins after step {step}", stacklevel=2)
         return []
 
     def _set_aside(self, *paths: Path) -> Path:

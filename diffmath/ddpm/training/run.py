@@ -198,21 +198,21 @@ def train(
     path = None if directory is None else as_path(directory, "directory") / CHECKPOINT
     if path is not None:
         stored_weights(model)
-    processes, place = Processes(), choose_device(device)
+    processes, device = Processes(), choose_device(device)
     if path is not None:
         processes.by_first(lambda: _require_outputs(path, others is not None, tensorboard))
     if settings["batch_size"] % processes.size:
         raise ValueError(f"batch_size must be a multiple of the {processes.size} processes; it is {batch_size}")
 
-    dtype = autocast_dtype(place) if autocast else None
-    model.to(place).to(memory_format=memory_format(place))  # type: ignore[call-overload]
+    dtype = autocast_dtype(device) if autocast else None
+    model.to(device).to(memory_format=memory_format(device))  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(
         model.parameters(),
         lr=settings["learning_rate"],
         betas=settings["betas"],
-        fused=place.type in ("cpu", "cuda") or None,
+        fused=device.type in ("cpu", "cuda") or None,
     )
-    origin: dict[str, Any] = provenance(place) | {
+    origin: dict[str, Any] = provenance(device) | {
         "precision": str(dtype or torch.float32).removeprefix("torch."),
         "compiled": compile,
         "processes": processes.size,
@@ -227,7 +227,7 @@ def train(
             processes.by_first(lambda: stack.enter_context(held(path.parent)))
         log = None if path is None else _opened(path, state, n_steps, resume, change_settings, tensorboard)
         network: Predictor = DistributedDataParallel(model) if processes.size > 1 else model
-        batches = Batches(images.to(place), schedule.n_steps, settings["batch_size"], settings["seed"], processes)
+        batches = Batches(images.to(device), schedule.n_steps, settings["batch_size"], settings["seed"], processes)
         process = OnDevice(schedule, batches.images)
         model.train()
         bar = tqdm(
@@ -241,10 +241,10 @@ def train(
         )
         stack.enter_context(bar)
         interrupted = stack.enter_context(deferred_interrupts(path is not None, impatient=processes.size == 1))
-        clock = Clock(state, place)
-        predict = predictor(network, place, dtype)
+        clock = Clock(state, device)
+        predict = predictor(network, device, dtype)
         if compile and state.step < n_steps:
-            eager, predict = predict, predictor(torch.compile(network), place, dtype)
+            eager, predict = predict, predictor(torch.compile(network), device, dtype)
             first = batches(state.step)
             plain, compiled = (gradients(loss, each, model, process, first) for each in (eager, predict))
             require_equal_gradients(plain, compiled, dtype)
@@ -255,7 +255,7 @@ def train(
         ]
         if others is not None:
             epoch, table = max(1, round(len(images) / settings["batch_size"])), path and path.with_name(HeldOut.NAME)
-            predicting = partial(predictor, device=place, dtype=dtype)
+            predicting = partial(predictor, device=device, dtype=dtype)
             hooks.append(HeldOut(state, clock, others, loss, process, predicting, epoch, n_steps, table))
         if path is not None:
             checkpoints = Checkpoints(state, clock, log, checkpoint_minutes, interrupted)
