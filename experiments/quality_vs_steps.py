@@ -23,6 +23,7 @@ import json
 import math
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -38,23 +39,24 @@ from diffmath._files import save_figure, write_json
 from diffmath.data import load_mnist, to_tensor
 from diffmath.ddpm import Checkpoint, choose_device, load_checkpoint, matched_start, metrics, moments
 from diffmath.ddpm.checkpoints import SHIPPED
+from diffmath.ddpm.samplers import SAMPLERS
 
 HERE = Path(__file__).parent
 EVALUATIONS = (10, 20, 50, 100, 250, 500)
 EARLY, MANY = 20, 50  # evaluations: to which the other start is shown, and beyond which an ODE's sampler makes a fifth
 SETTLED = 100  # evaluations, from which on all samples of Algorithm 2 are one reference: each of these has its own seed
-COLOURS = {"ancestral": "#000000", "ddim": "#0b4f8a", "heun": "#d1495b", "dpmsolver++2m": "#edae49"}  # also as greys
-MARKERS = {"ancestral": "o", "ddim": "s", "heun": "^", "dpmsolver++2m": "D"}
+COLOURS = ("#000000", "#0b4f8a", "#d1495b", "#edae49")  # also as greys
+MARKERS = ("o", "s", "^", "D", "v")  # one more, so that colour and marker together tell many samplers apart
 LINES = {  # sampler, whether from the matched start, and how the picture shows it: dotted from the other start
     (method, matched): {
         "color": colour,
-        "marker": MARKERS[method],
+        "marker": marker,
         "linestyle": "-" if matched == (method != "ancestral") else ":",
     }
-    for method, colour in COLOURS.items()
+    for method, colour, marker in zip(SAMPLERS, cycle(COLOURS), cycle(MARKERS), strict=False)
     for matched in (False, True)
 }
-OWN = {(method, method != "ancestral"): LINES[method, method != "ancestral"] for method in COLOURS}
+OWN = {(method, method != "ancestral"): LINES[method, method != "ancestral"] for method in SAMPLERS}
 SHOWN = {
     "frechet": "Fréchet distance",
     "kernel": "kernel distance",
@@ -70,9 +72,10 @@ SIZED = ("coverage", "imbalance")  # to be compared between equally many samples
 
 
 def steps(method: str, evaluations: int) -> tuple[int, int]:
-    """The steps that take so many network evaluations, and how many they do take: Heun's take two but for the last."""
-    n = (evaluations + 1) // 2 if method == "heun" else evaluations
-    return n, 2 * n - 1 if method == "heun" else n
+    """The most steps that take no more network evaluations than these, and how many they do take."""
+    taken = SAMPLERS[method].evaluations
+    n = max(n for n in range(1, evaluations + 1) if n == 1 or taken(n) <= evaluations)
+    return n, taken(n)
 
 
 def sizes(n_samples: int) -> dict[tuple[str, bool], dict[int, int]]:

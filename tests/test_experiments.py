@@ -12,6 +12,7 @@ import pytest
 from diffmath.ddpm.samplers import SAMPLERS
 
 ROOT = Path(__file__).parent.parent
+DESCRIBED = ("ancestral", "ddim", "heun", "dpmsolver++2m")  # the samplers whose cost the docstring of the curve states
 SCRIPTS = sorted(path for path in (ROOT / "experiments").glob("*.py") if not path.stem.startswith("_"))
 
 
@@ -79,7 +80,8 @@ def test_the_points_of_the_curve(curve):
     assert set(counts) == own | {(method, not matched) for method, matched in own}
     assert set(counts["ancestral", False].values()) == {500}
     assert list(counts["heun", True].values()) == [500, 500, 500, 100, 100, 100]
-    assert sum(n * curve.steps(line[0], k)[1] for line, asked in counts.items() for k, n in asked.items()) == 897_200
+    described = [(line[0], asked) for line, asked in counts.items() if line[0] in DESCRIBED]
+    assert sum(n * curve.steps(method, k)[1] for method, asked in described for k, n in asked.items()) == 897_200
     pooled = [curve.seed_of("ancestral", n, 500, seed=0) for n in curve.EVALUATIONS if n >= curve.SETTLED]
     assert pooled == [100, 250, 0]
     assert {curve.seed_of("ddim", n, 500, seed=0) for n in curve.EVALUATIONS} == {0}

@@ -21,6 +21,7 @@ from tests import laws
 from tests.strategies import jumps
 
 PAPER, EPS = VarianceSchedule.linear(), np.finfo(np.float64).eps
+DIFFUSERS = {"ancestral": "DDPM", "ddim": "DDIM", "heun": "HeunDiscrete", "dpmsolver++2m": "DPMSolverMultistep"}
 DETERMINISTIC = ["ddim", "heun", "dpmsolver++2m"]
 MEANS, SPREADS, WEIGHTS = np.array([-0.9, 0.1, 0.7]), np.array([0.3, 0.2, 0.25]), np.array([0.5, 0.2, 0.3])
 LINEAR_SIGMA = VarianceSchedule(-np.expm1(-np.diff(np.log1p(np.linspace(0, 12, 3841) ** 2))))
@@ -124,9 +125,9 @@ def test_a_new_sampler_is_a_record(monkeypatch):
     monkeypatch.setitem(SAMPLERS, "straight", Sampler("straight", straight, takes_eta=True))
     x = sample(lambda x, t: x + 1, PAPER, torch.zeros(2, 3), n_steps=2, method="straight", eta=0.5)
     assert torch.equal(x, torch.full((2, 3), 0.75))
-    with pytest.raises(ValueError, match="be 0 but for 'ddim', 'straight'; it is 0.5 for 'heun'"):
+    with pytest.raises(ValueError, match="be 0 but for 'ddim', .*'straight'; it is 0.5 for 'heun'"):
         sample(lambda x, t: x, PAPER, method="heun", eta=0.5)
-    assert "heun, dpmsolver++2m, straight" in " ".join(
+    assert ", ".join(SAMPLERS) in " ".join(
         CliRunner().invoke(app, ["sample", "--method", "euler"]).output.replace("│", " ").split()
     )
 
@@ -232,13 +233,12 @@ def test_times():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize(("method", "eta"), [*((method, 0.0) for method in SAMPLERS), ("ddim", 0.5), ("ddim", 1.0)])
+@pytest.mark.parametrize(("method", "eta"), [*((method, 0.0) for method in DIFFUSERS), ("ddim", 0.5), ("ddim", 1.0)])
 def test_steps_of_diffusers(method, eta):
     """Its schedulers, with our float64 tables in theirs, from each of our states on uneven times: the next to 1e-10."""
     diffusers = pytest.importorskip("diffusers")
     times, clip = [500, 411, 180, 179, 60, 7], {"clip_sample": False} if method in ("ancestral", "ddim") else {}
-    name = {"ancestral": "DDPM", "ddim": "DDIM", "heun": "HeunDiscrete", "dpmsolver++2m": "DPMSolverMultistep"}[method]
-    scheduler = getattr(diffusers, f"{name}Scheduler")(500, beta_start=1e-4, beta_end=0.02, **clip)
+    scheduler = getattr(diffusers, f"{DIFFUSERS[method]}Scheduler")(500, beta_start=1e-4, beta_end=0.02, **clip)
     scheduler.set_timesteps(**{"timesteps": [t - 1 for t in times]} if method != "ddim" else {"num_inference_steps": 6})
     scheduler.alphas_cumprod = torch.tensor(PAPER.alpha_bar[1:])
     scheduler.one = scheduler.final_alpha_cumprod = torch.tensor(1.0, dtype=torch.float64)

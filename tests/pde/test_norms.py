@@ -14,6 +14,7 @@ from tests import laws
 from tests.strategies import boxes
 
 BOX = Box(64)
+POWERS = {"value": 0, "gradient": 1, "laplacian": 2, "total_variation": None}
 U_0 = 0.25 + BOX.to_values(np.array([0.0, 1.0, 0.5, -0.3] + [0.0] * 60))
 
 
@@ -84,10 +85,9 @@ def test_norms(box, discrete, name, seed):
     if not norm.sees_mean:
         moved = c + np.where(domain.null_modes, 5.0, 0.0)
         laws.close(norm.size(domain, moved), size, ulps=64, label="mean")
-    if name != "total_variation":
-        s = {"value": 0, "gradient": 1, "laplacian": 2}[name]
+    if norm.power is not None:
         mu = domain.eigenvalues
-        terms = (mu**s * c**2).reshape(3, -1)
+        terms = (mu**norm.power * c**2).reshape(3, -1)
         laws.close(size**2, terms.sum(axis=1), ulps=128, label="sum")
         expected = (terms * mu.ravel()).sum(axis=1) / terms.sum(axis=1)
         laws.close(norm.multiplier(domain, c), expected, ulps=128, label="multiplier")
@@ -123,6 +123,7 @@ def test_as_norm():
     assert isinstance(as_norm(root_mean_square), UserNorm)
     assert as_norm(root_mean_square).name == "root_mean_square"
     assert all(isinstance(norm, Norm) and norm.name == name for name, norm in NORMS.items())
+    assert {name: NORMS[name].power for name in POWERS} == POWERS
     for unknown in ("mass", 3, None):
         with pytest.raises(ValueError, match='preserve must be "gradient", "value"'):
             as_norm(unknown)
