@@ -286,7 +286,7 @@ class Eigenbasis(ReadOnly, ABC):
     def discrete(self) -> Eigenbasis:
         """The domain with the Laplacian of a discretisation in space, on which schemes step: itself unless overridden.
 
-        Its `stiffness` is sparse.
+        Where its `stiffness` is not sparse, the integrator "solve_ivp" is not available.
         """
         return self
 

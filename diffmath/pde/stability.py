@@ -23,7 +23,7 @@ from diffmath._arguments import require_count, require_number
 from diffmath.domains.eigenbasis import Floats, Mode
 from diffmath.pde.norms import Norm, Preserve
 from diffmath.pde.schemes import SCHEMES
-from diffmath.pde.stepping import INTEGRATORS, integrate
+from diffmath.pde.stepping import INTEGRATORS, has_sparse_jacobian, integrate
 
 __all__ = ["SOLVERS", "check_stability", "jacobian"]
 
@@ -81,7 +81,10 @@ def jacobian(flow: Flow, u: Floats, mu: Floats) -> Floats:
     domain, s = flow.domain, flow.norm.power
     n = math.prod(domain.shape)
     if s is None:
-        raise ValueError('stability is checked for preserve = "gradient", "value" and "laplacian"')
+        raise ValueError(
+            "stability is checked for a flow that preserves a sum over modes, such as "
+            f'preserve = "gradient", "value" or "laplacian"; it preserves "{flow.norm.name}"'
+        )
     if n > MOST_CELLS:
         raise ValueError(f"stability is checked by dense matrices, on at most {MOST_CELLS} cells; the domain has {n}")
     h = 1e-30 * np.abs(u).max()
@@ -114,7 +117,7 @@ def check_stability(
         dimension; in several, the 16 lowest) unless given.
     solvers : sequence of str, optional
         Among "spectral" and the integrators of `diffmath.pde.stepping`. All unless given, but for "solve_ivp" where
-        the mass matrix is not diagonal.
+        the mass matrix is not diagonal or the stiffness is not sparse.
     perturbation : float
         The amplitude of the perturbation relative to the steady state's, in [1e-10, 1e-3]: below, it is lost in the
         rounding of the state. The rates are those of the difference of two runs, with this amplitude and with its
@@ -146,7 +149,7 @@ def check_stability(
     if not 1e-10 <= (perturbation := require_number("perturbation", perturbation)) <= 1e-3:
         raise ValueError(f"perturbation must lie in [1e-10, 1e-3]; it is {perturbation}")
     if solvers is None:
-        solvers = SOLVERS if domain.mass.nnz <= math.prod(domain.shape) else SOLVERS[:-1]
+        solvers = SOLVERS if has_sparse_jacobian(domain.discrete) else SOLVERS[:-1]
     if isinstance(solvers, str):
         raise TypeError(f"solvers must be a sequence of names; it is {solvers!r}")
     if unknown := [s for s in solvers if s not in SOLVERS]:

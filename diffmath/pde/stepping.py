@@ -260,6 +260,11 @@ def _march(problem: Problem, name: str, options: dict[str, float]) -> Iterator[t
         now = t
 
 
+def has_sparse_jacobian(domain: Eigenbasis) -> bool:
+    """Whether M^-1 K is a sparse matrix, as "solve_ivp" needs it."""
+    return bool(domain.mass.nnz <= math.prod(domain.shape) and sp.issparse(domain.stiffness))
+
+
 def _bdf(problem: Problem, name: str, options: dict[str, float]) -> Iterator[tuple[float, State]]:
     """BDF on u' = -M^-1 K u + lambda u for all solutions as one system; null modes grow by exp(integral lambda).
 
@@ -272,8 +277,8 @@ def _bdf(problem: Problem, name: str, options: dict[str, float]) -> Iterator[tup
     if not moments.any():
         return
     n_batch, n = len(start.u), start.u[0].size
-    if domain.mass.nnz > n:
-        raise ValueError('"solve_ivp" needs a domain whose mass matrix is diagonal')
+    if not has_sparse_jacobian(domain):
+        raise ValueError('"solve_ivp" needs a domain whose mass matrix is diagonal and whose stiffness is sparse')
     one = sp.diags_array(-1 / domain.mass.diagonal()) @ domain.stiffness
     L = sp.block_diag([*[one] * n_batch, sp.csr_array((n_batch, n_batch))], format="csc")
 
