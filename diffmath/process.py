@@ -309,7 +309,7 @@ def _combine(a: Any, x: Array, b: Any, y: Array, n_axes: int, names: tuple[str, 
 
 
 def _floating(x: Any, name: str) -> npt.NDArray[Any]:
-    """As a numpy array of a floating dtype. Pixels of 0..255 are the usual integers, and not what eq. (8) is about."""
+    """The values as a floating numpy array; integers, most often pixels of 0..255, are refused."""
     if not isinstance(x, (list, tuple)) and np.asarray(x).ndim and np.asarray(x).dtype.kind in "iu":
         raise TypeError(
             f"{name} must be floating; the dtype is {np.asarray(x).dtype}: images of 0..255 become images / 127.5 - 1"

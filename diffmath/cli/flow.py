@@ -92,7 +92,7 @@ def flow(
         Optional[str],
         typer.Option(
             callback=_norm,
-            help="What the flow preserves: gradient (unless given or in the file), value, laplacian, total_variation.",
+            help="The norm that the flow preserves: gradient unless given or in the file; a wrong name lists them all.",
         ),
     ] = None,
     keep_mean: Annotated[

@@ -43,7 +43,7 @@ class Processes:
         return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Of each flag, whether it is set in any process."""
+        """Whether each flag is set in any process."""
         if self.size == 1:
             return flags
         numbers = torch.tensor(flags, dtype=torch.int32)

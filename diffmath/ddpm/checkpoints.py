@@ -253,7 +253,7 @@ def require_architecture(saved: Mapping[str, Any], model: nn.Module) -> None:
 
 
 def to_json(metadata: Mapping[str, Any]) -> str:
-    """As JSON; TypeError if JSON has no word for it, or would give back something else."""
+    """The metadata as JSON; raises TypeError if JSON cannot hold them or would return something else."""
     try:
         text = json.dumps(dict(metadata), allow_nan=False)
         if (back := json.loads(text)) != (sent := _with_lists(metadata)):
@@ -299,7 +299,7 @@ def _pack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> bytes:
 
 
 def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Of a header, and of the tensors' names, types, shapes and bytes."""
+    """The digest of a header, and of the names, types, shapes and bytes of the tensors."""
     digest = hashlib.sha256(to_json(header).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

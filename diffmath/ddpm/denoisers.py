@@ -34,7 +34,7 @@ def gaussian_denoiser(
     *,
     covariance: Tensor | None = None,
 ) -> Denoiser:
-    r"""For data :math:`N(m, C)`, with independent components, :math:`C = \operatorname{diag}(s^2)`, or any covariance.
+    r"""The exact denoiser of Gaussian data :math:`N(m, C)`; :math:`C = \operatorname{diag}(s^2)` or any covariance.
 
     .. math:: E[\epsilon \mid x_t] = \sqrt{1 - \bar\alpha_t}\,
               \bigl( \bar\alpha_t C + (1 - \bar\alpha_t) I \bigr)^{-1} (x_t - \sqrt{\bar\alpha_t}\, m)
@@ -107,7 +107,7 @@ def gaussian_data(
 def mixture_denoiser(
     schedule: VarianceSchedule, means: Tensor, variances: float | Tensor, weights: Tensor | None = None
 ) -> Denoiser:
-    r"""For data from :math:`\sum_i w_i\, N(m_i, s_i^2 I)`.
+    r"""The exact denoiser of data from a mixture of Gaussians, :math:`\sum_i w_i\, N(m_i, s_i^2 I)`.
 
     Given x_t, the components have the weights
 
@@ -163,7 +163,7 @@ def mixture_denoiser(
 
 
 def points_denoiser(schedule: VarianceSchedule, points: Tensor, weights: Tensor | None = None) -> Denoiser:
-    r"""For data that are a finite set of points, such as a training set: the minimiser that memorises.
+    r"""The exact denoiser of a finite set of points, such as a training set: the minimiser that memorises.
 
     .. math:: E[x_0 \mid x_t] = \sum_i w_i\, x_i, \qquad
               w_i \propto \exp \Bigl( -\frac{|x_t - \sqrt{\bar\alpha_t}\, x_i|^2}{2 (1 - \bar\alpha_t)} \Bigr)

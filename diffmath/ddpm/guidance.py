@@ -53,7 +53,7 @@ def guided(network: Denoiser, reference: Denoiser, weight: float = 0.4, interval
     This is autoguidance (Karras et al. 2024): what the network knows and the reference does not is exaggerated, and so
     samples lie less often between the modes of the data. With `gaussian_denoiser` and the data's `moments` as the
     reference it takes no further evaluations of a network, only two products with a square matrix. It changes the law
-    of the samples unless the network equals the reference: compare it with weight 0.
+    of the samples unless the network equals the reference: compare it with weight 0. Any sampler takes the result.
 
     Parameters
     ----------
@@ -63,11 +63,6 @@ def guided(network: Denoiser, reference: Denoiser, weight: float = 0.4, interval
         w, finite and not negative. With 0 the predictions are the network's, bit for bit.
     interval : (int, int)
         The first and the last time t_1 and t_2 of guidance. The defaults suit the paper's 500 noise levels.
-
-    Returns
-    -------
-    Guided
-        A module for `sample`, with any method.
 
     Examples
     --------

@@ -40,7 +40,7 @@ class Assembly(NamedTuple):
     cells: npt.NDArray[np.int64]
     """The nodes of each cell, shape (cells, nodes of a cell), the vertices first."""
     gradients: list[sp.csr_array]
-    """For each dimension of space the derivative at the quadrature points."""
+    """The derivative at the quadrature points along each dimension of space."""
     weights: Floats
     """The weights of these points."""
 

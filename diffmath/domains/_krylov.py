@@ -21,9 +21,9 @@ from diffmath.domains.eigenbasis import Floats
 __all__ = ["ritz_pairs"]
 
 CONVERGED = 1e-13  # of a state: the change by the last solves at which the space is large enough
-TROUBLING = 1e-10
+LARGEST_CHANGE = 1e-10  # of a state: a larger one at the end causes a warning
 MOST_SOLVES = 60
-EVERY = 5  # solves between looks at that change
+CHECK_EVERY = 5  # solves between two checks of that change
 ROUNDING = 1e-14  # of a vector: what is left of it beside the space is rounding
 
 
@@ -103,7 +103,7 @@ def ritz_pairs(
     times = np.unique(times[np.isfinite(times) & (times > 0)])
     if len(times):
         change = _grow(space, mu, c, r, times)
-        if change > TROUBLING:
+        if change > LARGEST_CHANGE:
             warnings.warn(
                 f"the part of u_0 beyond {len(modes)} modes is known to {change:.1g} of the solution at the worst of "
                 "the times; more modes, or a later first time, give more digits",
@@ -128,7 +128,7 @@ def _grow(space: Space, mu: Floats, c: Floats, r: Floats, times: Floats) -> floa
         if not space.add(inverses[i % len(poles)](space.M @ x)):
             return 0.0
         x = space.basis[-1]
-        if i % EVERY == 0:
+        if i % CHECK_EVERY == 0:
             after = space.states(r, times, lowest)
             differences = np.linalg.norm(after - before, axis=1)
             change = float((differences / np.maximum(sizes, np.linalg.norm(after, axis=1))).max())

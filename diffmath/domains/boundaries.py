@@ -167,7 +167,7 @@ class Periodic(Boundary):
 
 
 def _pairs(n: int) -> tuple[slice, slice, slice]:
-    """Where the cosines and the sines that come in pairs stand among n coefficients, and their waves in an FFT."""
+    """The positions of paired cosines and sines among n coefficients, and of their waves in an FFT."""
     n_pairs = (n - 1) // 2
     return slice(1, 2 * n_pairs, 2), slice(2, 2 * n_pairs + 1, 2), slice(1, n_pairs + 1)
 

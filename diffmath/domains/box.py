@@ -337,7 +337,7 @@ class Box(Eigenbasis):
 
     @cached_property
     def _squares(self) -> list[tuple[Floats, float]]:
-        """For each axis the squares of its integers m, exact, and the eigenvalue of m = 1."""
+        """The exact squares of the integers m of each axis, and the eigenvalue of m = 1."""
         return [
             (b.waves(n) ** 2, b.period**2 * math.pi**2 / length**2)
             for b, n, length in zip(self._boundaries, self.shape, self.lengths, strict=True)
@@ -360,7 +360,7 @@ class DifferenceBox(Box):
 
     @property
     def description(self) -> str:
-        """As that of the box, with the name of the Laplacian."""
+        """The description of the box, with the name of the Laplacian."""
         return f"{super().description}, difference Laplacian"
 
     @property
@@ -379,7 +379,7 @@ class DifferenceBox(Box):
         return self._products_of_sines([b.waves(n)[i] for i, b, n in waves])
 
     def _products_of_sines(self, others: Sequence[Any]) -> list[Floats]:
-        """For each axis (4 / h^2) sin(a - b) sin(a + b) for the integers of a, and one of b."""
+        """The products (4 / h^2) sin(a - b) sin(a + b) along each axis, for the integers of a and one of b."""
         parts = []
         for b, n, h, other in zip(self._boundaries, self.shape, self.spacing, others, strict=True):
             waves, half_turn = b.waves(n), 2 * n / b.period  # sin(m pi / half_turn) vanishes at m = half_turn

@@ -82,7 +82,7 @@ class Eigenbasis(ReadOnly, ABC):
         """
 
     def _into_values(self, c: npt.NDArray[Any]) -> Floats:
-        """As `to_values`, of coefficients that may be overwritten."""
+        """Do the same as `to_values`, with coefficients that may be overwritten."""
         return self.to_values(c)
 
     @abstractmethod
@@ -233,7 +233,7 @@ class Eigenbasis(ReadOnly, ABC):
 
     @cached_property
     def null_positions(self) -> npt.NDArray[np.intp]:
-        """Where null modes stand among flattened coefficients."""
+        """The positions of null modes among flattened coefficients."""
         return read_only(np.flatnonzero(self.null_modes))
 
     @cached_property

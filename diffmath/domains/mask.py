@@ -87,7 +87,7 @@ class Mask(Operator):
 
     @cached_property
     def _neighbours(self) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-        """For each axis the cells before and after each cell, the cell itself where there is none."""
+        """The cells before and after each cell along each axis, or the cell itself where there is none."""
         inside = np.flatnonzero(self.mask.ravel())
         numbers = np.full(self.mask.shape, -1)
         numbers[self.mask] = np.arange(len(inside))

@@ -256,7 +256,7 @@ class Operator(Eigenbasis):
 
     @cached_property
     def _digest(self) -> str:
-        """Of the matrices, so that a solution is known to be of this domain."""
+        """A digest of the matrices, by which a solution is recognised as one on this domain."""
         digest = hashlib.sha256()
         for matrix in (self.mass, self.stiffness):
             for array in (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data):

@@ -38,9 +38,9 @@ MEANS = {
     "project": "solved on the zero-mean subspace: the mean of u_0 is removed",
     "keep": "the mean is kept, and grows like exp of the integral of lambda",
 }
-TURNED = 0.01  # the angle by which a state has turned between two modes when it is said
-CLOSE = 0.05  # of an eigenvalue: the gap to the next above which they are two
-MOST = 0.5  # the share of two modes below which their state is on its way anyway
+NOTABLE_ANGLE = 0.01  # a state that has turned by more between two modes causes a warning
+SEPARATE = 0.05  # relative to an eigenvalue: with a larger gap to the next one, the two are distinct
+MAIN_SHARE = 0.5  # two modes with a smaller share have not been reached yet, and cause no warning
 VARIABLES = ("time", "u", "multiplier", "energy", "preserved", "energy_fraction", "amplitude")
 UNIFORM = 1e-6  # of the distance between neighbours: the deviation of coordinates that counts as rounding
 
@@ -325,11 +325,11 @@ def _warn_of_splits(domain: Eigenbasis, t: Floats, fraction: Floats) -> None:
     if (errors := domain.eigenvalue_errors) is None:
         return
     gaps = np.diff(domain.eigenvalues)
-    doubtful = np.flatnonzero((gaps > 0) & (gaps < np.minimum(errors, CLOSE * domain.eigenvalues)[1:]))
+    doubtful = np.flatnonzero((gaps > 0) & (gaps < np.minimum(errors, SEPARATE * domain.eigenvalues)[1:]))
     of_one, of_next = fraction[..., doubtful], fraction[..., doubtful + 1]
     both = (np.minimum(of_one, of_next) > 0).any(axis=(0, 1))
-    turned = np.multiply.outer(t, gaps[doubtful]) > TURNED
-    if (wrong := (both & turned & (of_one + of_next > MOST)).any(axis=(0, 1))).any():
+    turned = np.multiply.outer(t, gaps[doubtful]) > NOTABLE_ANGLE
+    if (wrong := (both & turned & (of_one + of_next > MAIN_SHARE)).any(axis=(0, 1))).any():
         k = int(doubtful[wrong.argmax()])
         warnings.warn(
             f"the eigenvalues of modes {k} and {k + 1} differ by {gaps[k]:.2g}, and may be wrong by "

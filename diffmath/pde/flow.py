@@ -445,5 +445,5 @@ class RenormalizedFlow:
 
 
 def _expand(values: Floats, ndim: int) -> Floats:
-    """With further axes of length 1."""
+    """The values with further axes of length 1."""
     return values.reshape(*values.shape, *[1] * ndim)

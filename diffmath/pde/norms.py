@@ -281,7 +281,7 @@ def as_norm(preserve: Preserve) -> Norm:
 
 
 def _flat(domain: Eigenbasis, c: Floats) -> Floats:
-    """With one axis of modes."""
+    """The coefficients with all modes along one axis."""
     require_unmasked(c, "c")
     return c.reshape(*c.shape[: c.ndim - len(domain.mode_shape)], -1)
 

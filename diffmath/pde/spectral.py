@@ -5,10 +5,10 @@ are all lost once every mode has underflowed. So each mode is evaluated relative
 
 .. math:: v_j(t) = \frac{c_j}{|c_k|}\, e^{-(\mu_j - \mu_k) t}, \qquad k = \arg\max_j\, \log |c_j| - \mu_j t ,
 
-with the gaps :math:`\mu_j - \mu_k` of the domain, which do not cancel; then the norm is made what it shall be. No mode
-exceeds 1, whatever the time, and those that underflow do not matter beside the largest. The rounding error of a mode is
-that of the exponent, about :math:`10^{-16} |\log (c_j / c_k)|` where modes of amplitudes :math:`c_j` and :math:`c_k`
-have become equally large.
+with the gaps :math:`\mu_j - \mu_k` of the domain, which do not cancel; then the result is rescaled to the norm that
+is preserved. No mode exceeds 1, whatever the time, and those that underflow do not matter beside the largest. The
+rounding error of a mode is that of the exponent, about :math:`10^{-16} |\log (c_j / c_k)|` where modes of amplitudes
+:math:`c_j` and :math:`c_k` have become equally large.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def heat_modes(domain: Eigenbasis, c: Floats, times: Floats, norm: Norm, size: F
     ----------
     domain : Eigenbasis
     c : array of float64, shape (B, ``*mode_shape``)
-        Amplitudes, each spectrum with a mode that is not zero, and of an eigenvalue that is not zero unless the norm
-        sees the mean.
+        The amplitudes. Each spectrum has a nonzero amplitude of a mode that the norm sees: one of a nonzero eigenvalue,
+        unless the norm sees the mean.
     times : array of float64, shape (n,)
         Of either sign, or infinite.
     norm : Norm

@@ -36,7 +36,7 @@ __all__ = ["INTEGRATORS", "OPTIONS", "IntegrationError", "Interrupted", "Run", "
 INTEGRATORS = ("exact", *SCHEMES, "solve_ivp")
 """The names that `integrate` knows."""
 
-FARTHEST = 1e4  # the largest m_1 dt: there, even the lowest mode is damped by 1e8, with rounding not far below it
+LARGEST_STEP = 1e4  # the largest m_1 dt: there, even the lowest mode is damped by 1e8, with rounding not far below it
 SAFE = 0.5  # of a scheme's bound: there, the explicit schemes still damp every mode more than the modes below it
 
 
@@ -159,7 +159,7 @@ def integrate(
     u = np.ldexp(u, -column(exponent, u))
 
     def unscaled(array: Floats) -> Floats:
-        """With the scale of u_0, and its leading axes."""
+        """Restore the scale of u_0 and its leading axes."""
         with np.errstate(over="ignore"):
             scaled: Floats = np.ldexp(array, column(exponent, array))
         return scaled.reshape(*leading, *array.shape[1:])
@@ -229,7 +229,7 @@ def _march(problem: Problem, name: str, options: dict[str, float]) -> Iterator[t
     domain, info, scheme = problem.domain, problem.info, SCHEMES[name]
     dt, theta = options.get("dt"), options.get("theta", THETA)
     bound = scheme.bound_on(domain, problem.start.u)
-    limit = min(bound, FARTHEST / problem.domain.lowest_eigenvalue)
+    limit = min(bound, LARGEST_STEP / problem.domain.lowest_eigenvalue)
     if dt is not None and dt >= limit:
         raise ValueError(
             f'"{scheme.name}" needs dt < {limit:.6g} on this grid, else the lowest mode loses to '

@@ -125,7 +125,7 @@ def _equation_28(rng: np.random.Generator) -> Example:
     half, spread = (a[0] + a[1]) / 2, (a[1] - a[0]) / 2
 
     def density(z: float) -> float:
-        """Of the third component; the angle of the others is integrated to a Bessel function."""
+        """The density of the third component; integrating over the angle of the others gives a Bessel function."""
         s = 1 - z * z
         return float(np.exp(-(half - spread) * s - a[2] * z * z) * special.ive(0, spread * s))
 

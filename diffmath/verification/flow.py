@@ -47,7 +47,7 @@ def _eigenfunctions(flow: RenormalizedFlow) -> Any:
 
 
 def _cosines(n: int, length: float, x: Any) -> tuple[Any, Any]:
-    """On one side of a box: its eigenfunctions w_k at the points x, by x and k, and their derivatives."""
+    """The eigenfunctions w_k of one side of a box at the points x, and their derivatives, with axes x and k."""
     k = np.arange(n)
     norm, angle = np.sqrt((2 - (k == 0)) / length), np.outer(x, k * math.pi / length)
     return norm * np.cos(angle), -norm * k * math.pi / length * np.sin(angle)

@@ -51,7 +51,7 @@ def random_groups(n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
 
 
 def jackknife(values: npt.ArrayLike) -> Estimate:
-    """From the statistic without each group, and at last that of all."""
+    """The jackknife estimate from the statistic without each group, followed by the statistic of all points."""
     *without, value = np.asarray(values, dtype=np.float64)
     return Estimate(float(value), math.sqrt((GROUPS - 1) * np.var(without)))
 

@@ -132,7 +132,7 @@ def frechet_extrapolated(
         return known[groups]
 
     def line(left_out: int) -> tuple[Array, Array]:
-        """For each k the mean of 1 / share, and of the distance."""
+        """The mean of 1 / share and the mean distance, for each k."""
         means = []
         for deal in deals:
             parts = [frozenset(part.tolist()) - {left_out} for repeat in deal for part in repeat]
