@@ -47,7 +47,7 @@ GUARDS = {  # those that are quick and see most come first
     "domains/_axes": ["tests/domains/test_box.py"],
     "domains/boundaries": ["tests/domains/test_box.py"],
     "domains/box": ["tests/domains/test_box.py", "tests/pde/test_flow.py", "tests/pde/test_preserved.py"],
-    "domains/eigenbasis": ["tests/domains/test_box.py"],
+    "domains/eigenbasis": ["tests/domains/test_box.py", "tests/domains/test_eigenbasis.py"],
     "pde/stability": ["tests/pde/test_stability.py"],
     "pde/spectral": ["tests/pde/test_spectral.py", "tests/pde/test_evolve.py", "tests/pde/test_flow.py"],
     "pde/schemes": ["tests/pde/test_schemes.py"],
