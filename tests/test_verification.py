@@ -118,7 +118,7 @@ def test_the_table_of_a_terminal_fits(runs, width):
 
 
 def test_a_terminal_that_is_too_narrow():
-    with pytest.raises(ValueError, match="width must be at least 70 columns; it is 40"):
+    with pytest.raises(ValueError, match="width must be at least 70; it is 40"):
         terminal_table([], 40)
 
 
@@ -276,7 +276,7 @@ def test_errors_are_found(monkeypatch, owner, name, replacement, labels):
 
 ALGORITHMS = [
     (algorithm, "squared_error", "process.add_noise(x_0, eps, t)", "process.add_noise(x_0, -eps, t)"),
-    (algorithm, "squared_error", "(eps - model(x_t, t)).square()", "(eps - model(x_t, t)).abs()"),
+    (algorithm, "squared_error", "model(x_t, t), x_t)).square()", "model(x_t, t), x_t)).abs()"),
     (
         batches,
         "Batches",

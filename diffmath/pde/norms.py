@@ -149,7 +149,7 @@ class QuadraticNorm(Norm):
         return self.measure(domain, c)[1]
 
     def measure(self, domain: Eigenbasis, c: Floats) -> tuple[Floats, Floats, Floats]:
-        """The size, the shares, and the multiplier, which is the mean of the eigenvalues under the shares."""
+        """The size, the shares, and the multiplier of eq. (22): the mean of the eigenvalues under the shares."""
         shares, size = _shares(domain, c, self.power)
         return size, shares, _flat(domain, shares) @ domain.eigenvalues.ravel()
 
