@@ -274,7 +274,7 @@ class Eigenbasis(ReadOnly, ABC):
         True
         """
         require_callable("f", f, "f(eigenvalues)")
-        factors = number_array(f(self.eigenvalues), "f(eigenvalues)", "fiuc")
+        factors = number_array(f(self.eigenvalues), "f(eigenvalues)", "bfiuc")
         if factors.shape not in ((), self.eigenvalues.shape):
             shape = self.eigenvalues.shape
             raise ValueError(f"f(eigenvalues) must have their shape {shape}; its shape is {factors.shape}")
