@@ -125,7 +125,7 @@ def test_bad_arguments():
 def test_in_the_shell(images, tmp_path, monkeypatch):
     """MNIST's training images: both averages, and 1,024 test images where there are any; other images: one average."""
     asked = {}
-    monkeypatch.setattr(data, "training_images", lambda *args, **options: (images, {"source": "some"}))
+    monkeypatch.setattr("diffmath.data.training.training_images", lambda *args, **options: (images, {"source": "some"}))
     monkeypatch.setattr(ddpm, "train", lambda *args, **options: asked.update(options))
     digits = data.load_mnist("sample")
     monkeypatch.setattr(data, "load_mnist", lambda split, directory: digits)
