@@ -64,7 +64,7 @@ def reconstruct(
         As in `diffmath.pde.RenormalizedFlow.solve`.
     level : float
         The probability of the bands, in (0, 1). That is exact for a Gaussian prior that is the law of the initial
-        conditions. With estimated parameters, 90 % bands cover anything from 78 to 100 %.
+        conditions. With estimated parameters they may cover less or more: see `experiments/backwards.py`.
 
     Returns
     -------
