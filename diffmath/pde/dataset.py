@@ -29,7 +29,17 @@ from diffmath.domains.eigenbasis import Eigenbasis
 if TYPE_CHECKING:
     from diffmath.pde.flow import RenormalizedFlow
 
-__all__ = ["MEANS", "Layout", "Solution", "as_dtype", "read_initial", "read_times", "require_mean", "to_dataset"]
+__all__ = [
+    "MEANS",
+    "Layout",
+    "Solution",
+    "as_dtype",
+    "read_initial",
+    "read_times",
+    "renamed",
+    "require_mean",
+    "to_dataset",
+]
 
 Kind = Literal["values", "modes"]
 Mean = Literal["project", "keep"]
@@ -249,6 +259,14 @@ def as_dtype(u: Floats, dtype: type[np.floating[Any]]) -> npt.NDArray[np.floatin
     return u.astype(dtype, copy=False)
 
 
+def renamed(coords: Mapping[Hashable, xr.Variable], layout: Layout) -> dict[Hashable, Any]:
+    """A domain's coordinates under the names of the initial condition, with the coordinates that came with it."""
+    names: Mapping[Any, Hashable] = layout.names
+    return {
+        names.get(name, name): (tuple(names.get(d, d) for d in x.dims), x.data, x.attrs) for name, x in coords.items()
+    } | layout.coords
+
+
 def to_dataset(
     flow: RenormalizedFlow,
     t: Floats,
@@ -273,16 +291,13 @@ def to_dataset(
     known: Any = (..., *map(slice, domain.mode_shape))  # of a truncated basis that was extended
     since = "time since the state at start_time" if layout.start_time else "time"
     coords: Any = flow.coords.variables
-    if renamed := bool(layout.coords) or any(name != own for own, name in names.items()):
-        coords = {
-            names.get(name, name): (tuple(names.get(d, d) for d in x.dims), x.data, x.attrs)
-            for name, x in coords.items()
-        } | layout.coords
+    if is_renamed := bool(layout.coords) or any(name != own for own, name in names.items()):
+        coords = renamed(coords, layout)
     units = {str(xr.as_variable(coords[names[d]]).attrs.get("units", "length")) for d in axes if names[d] in coords}
     unit = units.pop() if len(units) == 1 else "length"
     time = xr.IndexVariable("time", t, {"long_name": since, "units": f"{unit}^2"})
     coords = {"time": time, **coords}
-    if not renamed:  # the indexes are at hand, and slow to make
+    if not is_renamed:  # the indexes are at hand, and slow to make
         coords = xr.Coordinates(coords, {"time": PandasIndex(time.to_index(), "time"), **flow.coords.xindexes})
 
     def variable(

@@ -22,9 +22,9 @@ from scipy.special import ndtri
 
 from diffmath._arguments import require_instance, require_positive
 from diffmath.domains.eigenbasis import Eigenbasis, Floats
-from diffmath.pde.dataset import MEANS, Mean, read_initial, require_mean
+from diffmath.pde.dataset import MEANS, Mean, read_initial, renamed, require_mean
 from diffmath.pde.flow import RenormalizedFlow
-from diffmath.pde.priors import EmpiricalBayes, Observation, Prior
+from diffmath.pde.priors import EXPONENT, EmpiricalBayes, Observation, Prior
 
 __all__ = ["reconstruct"]
 
@@ -77,7 +77,8 @@ def reconstruct(
     Raises
     ------
     ValueError
-        If T, noise or C is not positive, or C is given and the preserved quantity is no sum over modes.
+        If T, noise or C is not positive; if float64 cannot tell the slowest mode at T, or noise as small as that; or if
+        C is given and the preserved quantity is no sum over modes.
 
     Examples
     --------
@@ -103,6 +104,7 @@ def reconstruct(
     values, layout = read_initial(domain, u_T, name="u_T")
     if layout.shape:
         raise ValueError(f"u_T must be one state, of the domain's shape {domain.shape}; it has {len(values)}")
+    _require_told(domain, T, noise, layout.largest)
     used = np.ones(domain.mode_shape, dtype=bool) if mean == "keep" else ~domain.null_modes
     mu = domain.eigenvalues[used]
     deviation = noise * math.sqrt(float((domain.weights**2).sum() / domain.weights.sum()))
@@ -112,6 +114,10 @@ def reconstruct(
     scale = 1.0
     if C is not None:
         expected = float((mu ** (norm.power or 0) * (found.mean**2 + found.variance)).sum())
+        if expected == 0:
+            raise ValueError(
+                f"noise must be smaller, or C left out: with {noise:.3g} the estimate is 0, not of any energy"
+            )
         scale = math.sqrt(require_positive("C", C) / expected)
     amplitude, root = np.zeros(domain.mode_shape), found.root * scale
     amplitude[used] = found.mean * scale
@@ -122,10 +128,6 @@ def reconstruct(
     half = float(ndtri((1 + level) / 2)) * pointwise
     names = layout.names
     space, modes = [names[d] for d in domain.dims], [names[d] for d in domain.mode_dims]
-    coords = {
-        names.get(name, name): (tuple(names.get(d, d) for d in np.atleast_1d(dims).tolist()), *rest)
-        for name, (dims, *rest) in domain.coords.items()
-    } | layout.coords
     variables: dict[str, Any] = {
         "u": (space, u, {"long_name": "estimate of the initial condition"}),
         "deviation": (space, pointwise, {"long_name": "posterior deviation"}),
@@ -135,7 +137,7 @@ def reconstruct(
         "amplitude_deviation": (modes, amplitude_deviation, {"long_name": "posterior deviation of the coefficients"}),
     }
     effective = float((decay**2 * found.variance).sum()) / deviation**2
-    return xr.Dataset(variables, coords).assign_attrs(
+    return xr.Dataset(variables, renamed(flow.coords.variables, layout)).assign_attrs(
         equation=norm.equation,
         domain=domain.description,
         preserve=norm.name,
@@ -149,6 +151,19 @@ def reconstruct(
         log10_amplification=float(mu.max() * T / math.log(10)),
         modes_told=effective,
     )
+
+
+def _require_told(domain: Eigenbasis, T: float, noise: float, largest: float) -> None:
+    """ValueError if float64 holds nothing of the lowest mode, or the noise is below the rounding of the data."""
+    slowest = float(domain.eigenvalues[~domain.null_modes].min())
+    if slowest * T > EXPONENT:
+        raise ValueError(
+            f"T must be at most {EXPONENT / slowest:.4g}, where the slowest mode has decayed by exp(-{EXPONENT:g}) and "
+            f"float64 tells nothing of it; it is {T:.4g}, with exp(-{slowest * T:.4g})"
+        )
+    rounding = float(np.finfo(np.float64).eps) * largest
+    if noise < rounding:
+        raise ValueError(f"noise must be at least {rounding:.2g}, the rounding of u_T in float64; it is {noise:.2g}")
 
 
 def _deviation(domain: Eigenbasis, used: npt.NDArray[np.bool_], root: Floats) -> Floats:

@@ -88,6 +88,23 @@ class Prior(ABC):
         """The law of the amplitudes given the data."""
 
 
+def _exponents(observation: Observation) -> Floats:
+    """mu_k T of every mode, from the decay of the lowest: that of high modes may have underflowed."""
+    mu, decay = observation.eigenvalues, observation.decay
+    lowest = int(np.where(mu > 0, mu, np.inf).argmin())
+    exponents: Floats = mu * (-math.log(decay[lowest]) / mu[lowest])
+    return exponents
+
+
+def _require_told(exponents: Floats, remedy: str) -> None:
+    """ValueError if modes that no prior holds back are amplified beyond what float64 can tell."""
+    if exponents.max(initial=0.0) > EXPONENT:
+        raise ValueError(
+            f"mu T must be at most {EXPONENT:g} without a prior, as float64 tells no more; "
+            f"the highest mode has {exponents.max():.4g}: {remedy}"
+        )
+
+
 def _diagonal(observation: Observation, variance: Floats, **parameters: float) -> Posterior:
     """The posterior of independent amplitudes with mean 0 and these variances, which may be infinite."""
     _, d, y, sigma = observation
@@ -196,11 +213,9 @@ class SpectralCutoff(Prior):
             misfit = np.sqrt(np.append(np.cumsum((y[order] ** 2)[::-1])[::-1], 0.0))  # of the first 0, 1, ..., n modes
             n_modes = int((misfit <= DISCREPANCY * sigma * math.sqrt(len(y))).argmax())
         kept = order[: require_count("n_modes", n_modes, 0, len(y))]
+        _require_told(_exponents(observation)[kept], f"n_modes must be less than {n_modes}")
         mean, root = np.zeros(len(y)), np.zeros(len(y))
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            mean[kept], root[kept] = y[kept] / d[kept], sigma / d[kept]
-        if not np.isfinite(mean).all():
-            raise ValueError(f"n_modes must be less than {n_modes}: that many amplify the data beyond float64")
+        mean[kept], root[kept] = y[kept] / d[kept], sigma / d[kept]
         return Posterior(mean, root, {"n_modes": float(n_modes)})
 
 
@@ -269,15 +284,9 @@ class Backward(Prior):
 
     def posterior(self, observation: Observation) -> Posterior:
         """The amplified data; the deviation is that of the amplified noise."""
-        mu, decay = observation.eigenvalues, observation.decay
-        lowest = int(np.where(mu > 0, mu, np.inf).argmin())
-        exponents = mu * (-math.log(decay[lowest]) / mu[lowest])  # of high modes even where the decay has underflowed
+        exponents = _exponents(observation)
         if self.n_steps is None:
-            if exponents.max() > EXPONENT:
-                raise ValueError(
-                    f"mu T must be at most {EXPONENT:g} without a prior, as float64 tells no more; "
-                    f"the highest mode has {exponents.max():.4g}: choose a prior, n_steps or fewer modes"
-                )
+            _require_told(exponents, "choose a prior, n_steps or fewer modes")
             factor = np.exp(exponents)
         else:
             z = exponents / self.n_steps

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -210,6 +211,13 @@ def test_deviations_at_the_grid_points():
     assert 0 < ds.modes_told < 29
 
 
+def test_names_and_coordinates_are_those_of_the_data():
+    u_T = xr.DataArray(BOX.eigenfunction(1), dims="lon", coords={"lon": BOX.coordinates[0], "station": 3})
+    ds = reconstruct(FLOW, u_T, T, noise=1e-3)
+    assert (ds.u.dims, ds.amplitude.dims, ds.station.item()) == (("lon",), ("k_lon",), 3)
+    np.testing.assert_array_equal(ds.k_lon, np.arange(64))
+
+
 def test_backwards_without_a_prior():
     """Exactly, it is the backward flow; mollified, it stays near; the longer, the more the highest mode has."""
     box = Box(12)
@@ -239,7 +247,12 @@ def test_what_is_refused():
     for options, message in (
         ({"T": -1.0}, "T must be positive"),
         ({"T": math.nan}, "T must be finite"),
+        ({"T": 0.0}, "T must be positive"),
+        ({"T": 4.0}, r"T must be at most 3\.04, .* it is 4, with exp\(-39\.48\)"),
         ({"noise": 0.0}, "noise must be positive"),
+        ({"noise": 1e-17}, r"noise must be at least 3\.1e-16, the rounding of u_T in float64; it is 1e-17"),
+        ({"noise": 10.0, "prior": SpectralCutoff(), "C": 1.0}, "noise must be smaller, or C left out: with 10"),
+        ({"prior": SpectralCutoff(18)}, r"mu T must be at most 30 .* has 31\.97: n_modes must be less than 18"),
         ({"level": 1.0}, r"level must lie in \(0, 1\)"),
         ({"C": -2.0}, "C must be positive"),
         ({"mean": "drop"}, "mean must be"),
