@@ -50,7 +50,7 @@ SHAPES: dict[str, Callable[[Floats], Floats]] = {
     "hat": lambda x: np.maximum(0.0, 1 - 4 * np.abs(x - 0.4)),
     "smooth": lambda x: np.exp(np.cos(2 * np.pi * (x - 0.1))),
 }
-CUTOFFS = [SpectralCutoff(n) for n in range(1, 40)]
+CUTOFFS = [SpectralCutoff(n) for n in range(1, 18)]  # mu T stays below 30
 TIKHONOVS = [Tikhonov(alpha) for alpha in 10.0 ** np.arange(-12, 1, 0.25)]
 SIZE, PIXEL_NOISE, BLURS = 32, 0.01, (2, 4)  # pixels by which digits are blurred: the heat kernel's deviation
 Z_90 = 1.6448536269514722

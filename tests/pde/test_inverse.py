@@ -252,7 +252,7 @@ def test_what_is_refused():
         ({"noise": 0.0}, "noise must be positive"),
         ({"noise": 1e-17}, r"noise must be at least 3\.1e-16, the rounding of u_T in float64; it is 1e-17"),
         ({"noise": 10.0, "prior": SpectralCutoff(), "C": 1.0}, "noise must be smaller, or C left out: with 10"),
-        ({"prior": SpectralCutoff(18)}, r"mu T must be at most 30 .* has 31\.97: n_modes must be less than 18"),
+        ({"prior": SpectralCutoff(18)}, r"mu T must be at most 30 .* has 31\.98: n_modes must be less than 18"),
         ({"level": 1.0}, r"level must lie in \(0, 1\)"),
         ({"C": -2.0}, "C must be positive"),
         ({"mean": "drop"}, "mean must be"),
