@@ -44,7 +44,7 @@ CASES: dict[str, tuple[Callable[..., Operator], dict[str, Any], float, tuple[int
     "disc, P3 on cells of order 2": (Mesh.disc, {"order": 3}, DISC, (1, 2, 3, 4)),
     "sphere, P1": (Mesh.sphere, {"order": 1}, 2.0, (1, 2, 3, 4)),
     "sphere, curved P2": (Mesh.sphere, {"order": 2}, 2.0, (1, 2, 3)),
-    "ball, curved P2": (Mesh.ball, {"order": 2}, BALL, (0, 1, 2)),
+    "ball, curved P2": (Mesh.ball, {"order": 2}, BALL, (1, 2, 3)),
     "L, P2": (Mesh.l_shape, {"order": 2}, ELL, (1, 2, 3, 4, 5)),
     "L, P2 graded": (Mesh.l_shape, {"order": 2, "grading": 14}, ELL, (0, 1, 2, 3)),
     "L, P4 graded": (Mesh.l_shape, {"order": 4, "grading": 20}, ELL, (0, 1)),

@@ -192,8 +192,8 @@ class Mesh(Operator):
         return cls(shapes.polygon(points, holes, _refinement(refinement)), order, n_modes, merge=merge)
 
     @classmethod
-    def ball(cls, refinement: int = 2, order: int = 2, n_modes: int | None = None, *, merge: float = 1e-12) -> Self:
-        """The ball of radius 1, of 20 tetrahedra that are each divided in 8; the rest as for `disc`."""
+    def ball(cls, refinement: int = 3, order: int = 2, n_modes: int | None = None, *, merge: float = 1e-12) -> Self:
+        """The ball of radius 1, of 8 tetrahedra that are each divided in 8; the rest as for `disc`."""
         return cls(shapes.ball(_refinement(refinement), order), order, n_modes, merge=merge)
 
     @classmethod
@@ -257,12 +257,22 @@ class Mesh(Operator):
 
     @property
     def topology(self) -> dict[str, Any]:
-        """The triangles between nodes, those of the boundary for solids, by the UGRID convention."""
-        axes = " ".join(names(len(self.points)))
-        about = {"cf_role": "mesh_topology", "topology_dimension": 2, "node_coordinates": axes}
-        about["face_node_connectivity"] = "mesh_faces"
+        """The triangles between neighbouring nodes, and the tetrahedra of solids, by the UGRID convention."""
+        about: dict[str, Any] = {
+            "cf_role": "mesh_topology",
+            "topology_dimension": self.n_vertices - 1,
+            "node_coordinates": " ".join(names(len(self.points))),
+            "face_node_connectivity": "mesh_faces",
+        }
         faces = {"cf_role": "face_node_connectivity", "start_index": 0}
-        return {"mesh": ((), np.int32(0), about), "mesh_faces": (("face", "corner"), self.triangles, faces)}
+        mesh: dict[str, Any] = {"mesh_faces": (("face", "corner"), self.triangles, faces)}
+        if self.n_vertices == 4:
+            about |= {"volume_node_connectivity": "mesh_volumes", "volume_shape_type": "mesh_volume_shapes"}
+            volumes, about_volumes = shapes.tetrahedra(self.cells), {"cf_role": "volume_node_connectivity"}
+            mesh["mesh_volumes"] = (("volume", "vertex"), volumes, about_volumes | {"start_index": 0})
+            kinds = {"flag_values": np.zeros(1, dtype=np.int8), "flag_meanings": "tetrahedron"}
+            mesh["mesh_volume_shapes"] = (("volume",), np.zeros(len(volumes), dtype=np.int8), kinds)
+        return {"mesh": ((), np.int32(0), about), **mesh}
 
 
 def _refinement(value: int) -> int:

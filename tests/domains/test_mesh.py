@@ -56,7 +56,7 @@ def test_spherical_root():
         ("disc", 2, (2, 3, 4), BESSEL**2, 1, 4, 0.1),
         ("sphere", 1, (2, 3), 2.0, 1, 2, 0.1),
         ("sphere", 2, (1, 2), 6.0, 4, 4, 0.1),
-        ("ball", 2, (1, 2), SPHERICAL**2, 1, 4, 0.1),
+        ("ball", 2, (2, 3), SPHERICAL**2, 1, 4, 0.15),  # 4.11 between two meshes of few cells across
         ("l_shape", 2, (2, 3, 4), 1.475621824, 1, 4 / 3, 0.05),
         ("l_shape", 3, (1, 2, 3), 1.475621824, 1, 4 / 3, 0.05),
     ],
@@ -77,7 +77,9 @@ def test_accuracy_and_cost():
     corner = domain("l_shape", 1, 4, grading=16)
     assert corner.shape[0] < 15_000
     laws.within(corner.eigenvalues[1], 1.475621824, 1e-8)
-    laws.within(domain("ball", 2).eigenvalues[1:4], SPHERICAL**2, 1.3e-3)
+    ball = domain("ball", 3)
+    assert ball.shape == (6017,)
+    laws.within(ball.eigenvalues[1:4], SPHERICAL**2, 1e-4)
     sphere = domain("sphere", 2, n_modes=10)
     laws.within(sphere.eigenvalues, [0] + [2] * 3 + [6] * 5 + [12], [1e-20] + [3e-4] * 3 + [2e-3] * 5 + [8e-3])
 
@@ -89,7 +91,7 @@ def test_accuracy_and_cost():
         ("ellipse", (2.0, 0.7, 4), 1.4 * np.pi, 1e-5),
         ("annulus", (0.4, 3), np.pi * 0.84, 1e-5),
         ("l_shape", (1,), 3.0, 1e-14),
-        ("ball", (2,), 4 * np.pi / 3, 1e-3),
+        ("ball", (2,), 4 * np.pi / 3, 1e-13),
         ("sphere", (2,), 4 * np.pi, 2e-3),
     ],
 )
@@ -97,30 +99,36 @@ def test_volumes(name, arguments, volume, tolerance):
     assert domain(name, *arguments).weights.sum() == pytest.approx(volume, abs=tolerance)
 
 
+def bessel(m, points):
+    """J_1(m r) cos(angle): an eigenfunction of the disc, for roots m of J_1'."""
+    r = np.hypot(*points)
+    return jv(1, m * r) * np.divide(points[0], r, out=np.zeros_like(r), where=r > 0)
+
+
 def test_the_flow_converges():
-    """Order 4 for u, to the flow of a Bessel function beside a constant: the slowest mode of the disc."""
-    rate, radius = BESSEL, 2.0
-    second = float(jnp_zeros(1, 2)[1])
+    """Values at nodes, in L2, have the order 4 of eigenvalues: one more than the functions between nodes have.
 
-    def u_0(x, y):
-        r = np.hypot(x, y)
-        angle = np.divide(x, r, out=np.zeros_like(r), where=r > 0)
-        return (jv(1, rate * r) + radius * jv(1, second * r)) * angle
-
-    errors = []
+    At the boundary, where the cells lie on one side alone, the largest error is of order 3, as it is everywhere at
+    times that are too short for the coarse mesh.
+    """
+    m, second, t = BESSEL, float(jnp_zeros(1, 2)[1]), 0.1
+    decay = np.exp(-(second**2 - m**2) * t)
+    # In L2 of J_1(m r) cos(angle) on the disc, but for a factor: (1 - 1 / m^2) J_1(m)^2, for roots m of its derivative.
+    of_one, of_two = ((1 - 1 / k**2) * jv(1, k) ** 2 for k in (m, second))
+    scale = np.sqrt((of_one + 4 * of_two) / (of_one + 4 * decay**2 * of_two))
+    errors, largest = [], []
     for refinement in (2, 3, 4):
-        mesh, t = domain("disc", refinement), 0.02
-        x, y = mesh.points
+        mesh = domain("disc", refinement)
+        u_0 = bessel(m, mesh.points) + 2 * bessel(second, mesh.points)
         u = RenormalizedFlow(mesh, "value").evolve(u_0, t)[0]
-        r = np.hypot(x, y)
-        angle = np.divide(x, r, out=np.zeros_like(r), where=r > 0)
-        v = (jv(1, rate * r) + radius * np.exp(-(second**2 - rate**2) * t) * jv(1, second * r)) * angle
-        # In L2 of J_1(m r) on the disc: (1 - 1 / m^2) J_1(m)^2 / 2, for roots m of its derivative.
-        of_one, of_two = ((1 - 1 / m**2) * jv(1, m) ** 2 / 2 for m in (rate, second))
-        before, after = (of_one + (radius * d) ** 2 * of_two for d in (1, np.exp(-(second**2 - rate**2) * t)))
-        errors.append(np.abs(u - v * np.sqrt(before / after)).max())
-    assert (np.log2(np.divide(errors[:-1], errors[1:])) > 2.7).all()
-    assert errors[-1] < 1e-4
+        error = u - scale * (bessel(m, mesh.points) + 2 * decay * bessel(second, mesh.points))
+        errors.append(np.sqrt(error @ (mesh.mass @ error)))
+        largest.append(np.abs(error).max())
+    orders = np.log2(np.divide(errors[:-1], errors[1:]))
+    assert orders[0] > 3.7
+    assert orders[1] == pytest.approx(4, abs=0.1)
+    assert errors[-1] < 2e-5
+    assert largest[-1] < 2e-5
 
 
 def test_the_flow_is_that_of_all_modes():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import skfem
 import xarray as xr
 from PIL import Image
 
@@ -9,6 +10,7 @@ from diffmath.domains import Mask, Mesh
 from diffmath.pde import Box, RenormalizedFlow
 from diffmath.pde.initial import noise
 from diffmath.pde.plots import animate, plot
+from tests import laws
 
 TIMES = [0.1, 0.0, 1e-4, 1e-2]
 
@@ -163,6 +165,30 @@ def test_files_of_meshes_follow_ugrid():
     assert np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / 2 == pytest.approx(
         12 * np.sin(np.pi / 12)
     )  # 24 corners
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_files_of_solids_follow_ugrid(order, tmp_path):
+    """All nodes and the tetrahedra between them come back from a file, with the boundary as their outer faces."""
+    ball = Mesh.ball(1, order, n_modes=5)
+    RenormalizedFlow(ball).solve_modes({1: 1.0}, 0.0).to_netcdf(tmp_path / "flow.nc")
+    with xr.open_dataset(tmp_path / "flow.nc") as ds:
+        about = ds[ds.u.attrs["mesh"]].attrs
+        assert (about["cf_role"], about["topology_dimension"]) == ("mesh_topology", 3)
+        p = np.stack([ds[name] for name in about["node_coordinates"].split()])
+        volumes, faces = (ds[about[f"{kind}_node_connectivity"]] for kind in ("volume", "face"))
+        assert volumes.attrs == {"cf_role": "volume_node_connectivity", "start_index": 0}
+        kinds = ds[about["volume_shape_type"]]
+        assert kinds.dims == volumes.dims[:1]
+        assert kinds.attrs["flag_meanings"] == "tetrahedron"
+        read = Mesh(skfem.MeshTet1(p, volumes.values.T), order=1, n_modes=5)  # which checks that it is conforming
+        assert np.abs(np.linalg.norm(p[:, np.unique(faces)], axis=0) - 1).max() < 0.01
+    laws.within(read.points, ball.points, 0)
+    corners = p[:, faces.values]
+    normals = np.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0], axis=0)
+    # The cones from the centre over the faces are the whole solid, as are the tetrahedra.
+    cones = np.abs((normals * corners.mean(axis=2)).sum(axis=0)).sum() / 6
+    assert read.weights.sum() == pytest.approx(cones, rel=1e-12)
 
 
 @pytest.mark.parametrize("draw", [plot, animate])
