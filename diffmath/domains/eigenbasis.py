@@ -248,6 +248,12 @@ class Eigenbasis(ReadOnly, ABC):
         return float(self.eigenvalues[self.lowest_mode])
 
     @cached_property
+    def slowest(self) -> tuple[int, Floats]:
+        """The position of the lowest mode among flattened coefficients, and its `gaps`, flattened."""
+        position = int(np.ravel_multi_index(self.lowest_mode, self.mode_shape))
+        return position, read_only(self.gaps(self.lowest_mode).ravel())
+
+    @cached_property
     def relative_eigenvalues(self) -> Floats:
         """The eigenvalues, flattened, in units of the lowest that is not zero: their powers do not overflow."""
         return read_only(self.eigenvalues.ravel() / self.lowest_eigenvalue)

@@ -9,7 +9,8 @@ The flow is :math:`u_t = \Delta u + \lambda(t) u` with :math:`\lambda(t)` such t
 For the quadratic norms :math:`N(u)^2 = \sum_k \mu_k^s c_k^2` this is the mean of :math:`\mu_k` under the shares
 :math:`p_k \propto \mu_k^s c_k^2`; s = 1 is the paper's eq. (21).
 
-To add a norm, derive from `Norm` and put an object into `NORMS`. Nothing else needs to know of it.
+To add a norm, derive from `Norm`, define ``_size`` and ``_multiplier``, and put an object into `NORMS`. Nothing else
+needs to know of it.
 """
 
 from __future__ import annotations
@@ -61,26 +62,41 @@ class Norm(ABC):
     equation = "u_t = Lap u + lambda(t) u; Higham, Higham and Grindrod, eq. (20)"
 
     @abstractmethod
-    def size(self, domain: Eigenbasis, c: Floats) -> Floats:
+    def _size(self, domain: Eigenbasis, c: Floats) -> Floats:
         """N(u) for functions with coefficients c."""
 
-    def size_within(self, domain: Eigenbasis, modes: slice, c: Floats) -> Floats:
-        """N(u) for functions with a range of the flattened modes alone, c of shape (B, modes), with nothing lost."""
+    @abstractmethod
+    def _multiplier(self, domain: Eigenbasis, c: Floats) -> Floats:
+        r"""The rate :math:`\lambda` at which the heat flow lowers log N."""
+
+    def _measure(self, domain: Eigenbasis, c: Floats) -> tuple[Floats, Floats, Floats]:
+        """Compute the size, the shares and the multiplier, which may have work in common."""
+        return self._size(domain, c), _shares(domain, c, 1)[0], self._multiplier(domain, c)
+
+    def size(self, domain: Eigenbasis, c: Floats) -> Floats:
+        """N(u) for functions with coefficients c."""
+        require_unmasked(c, "c")
+        return self._size(domain, c)
+
+    def size_within(self, domain: Eigenbasis, c: Floats) -> Floats:
+        """N(u) for functions with the first n of the flattened modes alone, c of shape (B, n)."""
         whole = np.zeros((len(c), domain.eigenvalues.size))
-        whole[:, modes] = c
+        whole[:, : c.shape[1]] = c
         return self.size(domain, whole.reshape(len(c), *domain.mode_shape))
 
-    @abstractmethod
     def multiplier(self, domain: Eigenbasis, c: Floats) -> Floats:
         r"""The rate :math:`\lambda` at which the heat flow lowers log N."""
+        require_unmasked(c, "c")
+        return self._multiplier(domain, c)
+
+    def measure(self, domain: Eigenbasis, c: Floats) -> tuple[Floats, Floats, Floats]:
+        """The `size`, the `shares` and the `multiplier`."""
+        require_unmasked(c, "c")
+        return self._measure(domain, c)
 
     def shares(self, domain: Eigenbasis, c: Floats) -> Floats:
         """The share of each mode in the energy (21), or in the preserved quantity if that is a sum over modes too."""
-        return _shares(domain, c, 1)[0]
-
-    def measure(self, domain: Eigenbasis, c: Floats) -> tuple[Floats, Floats, Floats]:
-        """The `size`, the `shares` and the `multiplier`, which may have work in common."""
-        return self.size(domain, c), self.shares(domain, c), self.multiplier(domain, c)
+        return self.measure(domain, c)[1]
 
     def require_homogeneous(self, domain: Eigenbasis, c: Floats) -> None:  # noqa: B027
         """Raise a ValueError unless N(-2 u) = 2 N(u), which holds by construction unless the norm is a user's."""
@@ -130,26 +146,20 @@ class QuadraticNorm(Norm):
         self.name, self.power, self.quantity, self.equation = name, power, quantity, equation
         self.sees_mean = power == 0
 
-    def size(self, domain: Eigenbasis, c: Floats) -> Floats:
-        """N(u) for functions with coefficients c."""
-        return self.size_within(domain, slice(None), _flat(domain, c))
+    def _size(self, domain: Eigenbasis, c: Floats) -> Floats:
+        return self.size_within(domain, _flat(domain, c))
 
-    def size_within(self, domain: Eigenbasis, modes: slice, c: Floats) -> Floats:
-        """N(u) for functions with coefficients c, of shape (..., modes), of a range of modes alone."""
-        squares, weight, unit = _squares(domain, c, self.power, modes)
+    def size_within(self, domain: Eigenbasis, c: Floats) -> Floats:
+        """N(u) for functions with the first n of the flattened modes alone, c of shape (..., n)."""
+        squares, weight, unit = _squares(domain, c, self.power)
         size: Floats = np.sqrt(squares @ weight) * unit
         return size
 
-    def multiplier(self, domain: Eigenbasis, c: Floats) -> Floats:
-        """The mean of the eigenvalues, weighted by the modes' shares; for s = 1 that of eq. (22)."""
-        return self.measure(domain, c)[2]
+    def _multiplier(self, domain: Eigenbasis, c: Floats) -> Floats:
+        return self._measure(domain, c)[2]
 
-    def shares(self, domain: Eigenbasis, c: Floats) -> Floats:
-        """The share of each mode in the preserved quantity."""
-        return self.measure(domain, c)[1]
-
-    def measure(self, domain: Eigenbasis, c: Floats) -> tuple[Floats, Floats, Floats]:
-        """The size, the shares, and the multiplier of eq. (22): the mean of the eigenvalues under the shares."""
+    def _measure(self, domain: Eigenbasis, c: Floats) -> tuple[Floats, Floats, Floats]:
+        """Compute the multiplier as the mean of the eigenvalues under the shares; for s = 1 that of eq. (22)."""
         shares, size = _shares(domain, c, self.power)
         return size, shares, _flat(domain, shares) @ domain.eigenvalues.ravel()
 
@@ -160,11 +170,10 @@ class TotalVariation(Norm):
     name = "total_variation"
     quantity = "integral of |grad u|"
 
-    def size(self, domain: Eigenbasis, c: Floats) -> Floats:
-        """N(u) for functions with coefficients c."""
+    def _size(self, domain: Eigenbasis, c: Floats) -> Floats:
         return _integral(domain, np.sqrt((_gradient(domain, c) ** 2).sum(axis=0)))
 
-    def multiplier(self, domain: Eigenbasis, c: Floats) -> Floats:
+    def _multiplier(self, domain: Eigenbasis, c: Floats) -> Floats:
         r"""The integral of :math:`\nabla u \cdot \nabla(-\Delta u) / |\nabla u|` over N(u), if no gradient is 0."""
         along, by = _gradient(domain, c), _gradient(domain, domain.eigenvalues * c)
         size = np.sqrt((along**2).sum(axis=0))
@@ -199,11 +208,10 @@ class UserNorm(Norm):
         self.function = function
         self.name = self.quantity = getattr(function, "__name__", "a functional")
 
-    def size(self, domain: Eigenbasis, c: Floats) -> Floats:
-        """N(u) for functions with coefficients c."""
+    def _size(self, domain: Eigenbasis, c: Floats) -> Floats:
         return self._each(domain, c, self._value)
 
-    def multiplier(self, domain: Eigenbasis, c: Floats) -> Floats:
+    def _multiplier(self, domain: Eigenbasis, c: Floats) -> Floats:
         """The derivative of log N(u) along -Lap u."""
         return self._each(domain, c, self._logarithmic_derivative, domain.to_values(domain.eigenvalues * c))
 
@@ -282,17 +290,17 @@ def as_norm(preserve: Preserve) -> Norm:
 
 def _flat(domain: Eigenbasis, c: Floats) -> Floats:
     """The coefficients with all modes along one axis."""
-    require_unmasked(c, "c")
     return c.reshape(*c.shape[: c.ndim - len(domain.mode_shape)], -1)
 
 
-def _squares(domain: Eigenbasis, c: Floats, power: int, modes: slice = slice(None)) -> tuple[Floats, Floats, float]:
-    """The squares c^2 of a range of modes, (mu / mu_1)^s, and mu_1^(s / 2): in this unit nothing overflows."""
-    weight = domain.relative_eigenvalues[modes]
+def _squares(domain: Eigenbasis, c: Floats, power: int) -> tuple[Floats, Floats, float]:
+    """The squares c^2 of the first n modes, (mu / mu_1)^s, and mu_1^(s / 2): in this unit nothing overflows."""
+    n = c.shape[-1]
+    weight, null = domain.relative_eigenvalues[:n], domain.null_positions
     with np.errstate(over="ignore", under="ignore"):
         squares = c * c
     if power:
-        squares[..., (weight == 0).nonzero()[0]] = 0.0  # also where a mean has grown beyond float64
+        squares[..., null[null < n]] = 0.0  # also where a mean has grown beyond float64
     return squares, weight if power == 1 else weight**power, domain.lowest_eigenvalue ** (power / 2)
 
 
@@ -307,7 +315,6 @@ def _shares(domain: Eigenbasis, c: Floats, power: int) -> tuple[Floats, Floats]:
 
 def _gradient(domain: Eigenbasis, c: Floats) -> Floats:
     """The gradients, (n, ..., points) with one axis of points; the mean, which may be large, is left out."""
-    require_unmasked(c, "c")
     c = np.where(domain.null_modes, 0.0, c)
     gradient = domain.gradient(c)
     return gradient.reshape(len(gradient), *c.shape[: c.ndim - len(domain.mode_shape)], -1)

@@ -6,9 +6,10 @@ are all lost once every mode has underflowed. So each mode is evaluated relative
 .. math:: v_j(t) = \frac{c_j}{|c_k|}\, e^{-(\mu_j - \mu_k) t}, \qquad k = \arg\max_j\, \log |c_j| - \mu_j t ,
 
 with the gaps :math:`\mu_j - \mu_k` of the domain, which do not cancel; then the result is rescaled to the norm that
-is preserved. No mode exceeds 1, whatever the time, and those that underflow do not matter beside the largest. The
-rounding error of a mode is that of the exponent, about :math:`10^{-16} |\log (c_j / c_k)|` where modes of amplitudes
-:math:`c_j` and :math:`c_k` have become equally large.
+is preserved. Modes that underflow do not matter beside the largest. A mode that is nearly as large serves as k equally
+well. The slowest one often does, so it is tried first, and logarithms are taken only where it fails. The rounding error
+of a mode is that of the exponent, about :math:`10^{-16} |\log (c_j / c_k)|` where modes of amplitudes :math:`c_j` and
+:math:`c_k` have become equally large.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = ["heat_modes"]
 HORIZON = 1e18  # in units of 1 / mu_1: by then, modes whose eigenvalues differ in float64 have parted, as at infinity
 UNDERFLOW = 745.0  # exp(-745) is the last that is not zero
 LARGEST = float(np.finfo(np.float64).max)
-NEAR = 2.0**-20  # of a mode: a spectrum with that much of it may be evaluated relative to it
+NEAR = 2.0**-10  # of the largest mode: a mode of at least this size may stand in for it
 
 
 def heat_modes(domain: Eigenbasis, c: Floats, times: Floats, norm: Norm, size: Floats | float = 1.0) -> Floats:
@@ -59,48 +60,48 @@ def heat_modes(domain: Eigenbasis, c: Floats, times: Floats, norm: Norm, size: F
     >>> b[0].round(15).tolist()
     [[0.0, 0.6, 0.8], [0.0, 1.0, 0.0]]
     """
-    spectra, size = c.reshape(len(c), -1), size * np.ones(len(c))
-    sizes = np.abs(spectra)
+    spectra, size = c.reshape(len(c), -1), np.full(len(c), size)
     unseen = domain.null_positions[: 0 if norm.sees_mean else None]
-    sizes[:, unseen] = 0.0
     horizon = HORIZON / domain.lowest_eigenvalue
     b = np.zeros((len(c), len(times), spectra.shape[1]))
+    k, gaps = domain.slowest
     with np.errstate(all="ignore"):
-        of_all = np.log(sizes.max(axis=0))
-        for i, t in enumerate(times.tolist()):
-            members: Any = slice(None)  # relative to one mode, which all of them have
-            logarithms = of_all
+        for i, t in enumerate(times.clip(-horizon, horizon)):
+            rest: Any = slice(None)
             while True:
-                k, exponents, present = _largest_mode(domain, logarithms, unseen, min(max(t, -horizon), horizon))
-                c_k = sizes[members, k]
-                most = float(c_k.max())
-                near = c_k >= NEAR * most
-                these = members if near.all() else np.arange(len(c))[members][near]
-                # The root, twice: of ratios of 400 decades, it neither over- nor underflows. Absent modes stay zero.
-                root = np.minimum(np.exp(exponents[present] / -2) / math.sqrt(most), LARGEST)
-                v = spectra[these, present] * root
-                v *= root
-                b[these, i, present] = v * (size[these] / norm.size_within(domain, present, v))[:, None]
-                if these is members:
+                exponents = gaps * t
+                v, near = _relative_to(k, spectra[rest], exponents, unseen)
+                these = rest if (all_near := near.all()) else np.arange(len(c))[rest][near]
+                if near.any():
+                    v = v if all_near else v[near]
+                    v *= (size[these] / norm.size_within(domain, v))[:, None]
+                    b[these, i, : v.shape[1]] = v
+                if all_near:
                     break
-                members = np.arange(len(c))[members][~near]
-                logarithms = np.log(sizes[members].max(axis=0))
+                rest = np.arange(len(c))[rest][~near]
+                logarithms = np.log(np.abs(spectra[rest]).max(axis=0))
+                logarithms[unseen] = -np.inf
+                k = int((logarithms - exponents).argmax())
+                gaps = domain.gaps(tuple(map(int, np.unravel_index(k, domain.mode_shape)))).ravel()
     return b.reshape(len(c), len(times), *domain.mode_shape)
 
 
-def _largest_mode(
-    domain: Eigenbasis, logarithms: Floats, unseen: npt.NDArray[np.intp], t: float
-) -> tuple[int, Floats, slice]:
-    """The mode k that is largest at time t, the exponents (mu_j - mu_k) t, and a range beyond which modes underflow."""
-    j = int((logarithms - domain.eigenvalues.ravel() * t).argmax())  # but for rounding
-    while True:
-        k = j
-        exponents = domain.gaps(tuple(int(i) for i in np.unravel_index(k, domain.mode_shape))).ravel() * t
-        ahead = logarithms - exponents
-        j = int(ahead.argmax())
-        if not ahead[j] > ahead[k] + 1e-9:
-            break
-    remains = ahead > ahead[k] - UNDERFLOW
-    remains[unseen] = True
-    present = remains.nonzero()[0]
-    return k, exponents, slice(int(present[0]), int(present[-1]) + 1)
+def _relative_to(
+    k: int, spectra: Floats, exponents: Floats, unseen: npt.NDArray[np.intp]
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """The modes relative to mode k, up to the last that may not underflow; and whether k is nearly the largest."""
+    c_k = np.abs(spectra[:, k])
+    most = c_k.max()
+    present = exponents < UNDERFLOW + math.log(LARGEST) - np.log(most)
+    n = len(present) - int(present[::-1].argmax())
+    # The root, twice: of ratios of 400 decades, it neither over- nor underflows. Absent modes stay zero.
+    root = np.exp(exponents[:n] / -2)
+    root /= np.sqrt(most)
+    np.minimum(root, LARGEST, out=root)
+    v = spectra[:, :n] * root
+    v *= root
+    hidden = unseen[unseen < n]
+    kept, v[:, hidden] = v[:, hidden], 0.0
+    near = c_k >= NEAR * most * np.maximum(1.0, np.maximum(v.max(axis=1), -v.min(axis=1)))
+    v[:, hidden] = kept
+    return v, near
