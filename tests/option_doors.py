@@ -57,6 +57,7 @@ SMALL = {
     "sample": ("-n", "1", "--n-steps", "1", "--out", "DIR/samples.npy"),
     "flow": ("w2", "-n", "8", "-t", "0.1", "--out", "DIR/flow.nc"),
     "verify": ("--examples", "1"),
+    "lab": ("--out", "DIR/lab.html"),
     "evaluate": ("-n", "100", "--n-steps", "1", "--start", "noise"),
 }
 """The cheapest call of each command; what it leaves out is required of no command."""

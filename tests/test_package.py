@@ -37,6 +37,7 @@ def loaded_by(statement):
         ("import diffmath.data", {"torch", "matplotlib", "mlxtend", "diffmath.ddpm", "diffmath.pde"}),
         ("import diffmath.ddpm", {"matplotlib", "diffmath.pde", "paper_figures"}),
         ("import diffmath.__main__", {"torch", "matplotlib"}),
+        ("import diffmath.lab", {"torch", "matplotlib"}),
     ],
 )
 def test_imports_are_light(statement, absent):
@@ -80,6 +81,7 @@ def test_readme(tmp_path, monkeypatch):
         "diffmath.ddpm.training.run",
         "diffmath.ddpm.unet",
         "diffmath.toy",
+        "diffmath.lab.page",
         "diffmath.data.images",
         "diffmath.data.pixels",
     ],

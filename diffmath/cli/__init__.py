@@ -11,6 +11,7 @@ from diffmath import __version__
 from diffmath.cli._options import by_option
 from diffmath.cli.evaluate import evaluate
 from diffmath.cli.flow import flow
+from diffmath.cli.lab import lab
 from diffmath.cli.sample import sample
 from diffmath.cli.train import train
 from diffmath.cli.verify import verify
@@ -40,7 +41,7 @@ def options(
     """Accept the options that come before a command."""
 
 
-for command in (train, sample, flow, verify, evaluate):
+for command in (train, sample, flow, verify, evaluate, lab):
     app.command()(by_option(command))
 
 
