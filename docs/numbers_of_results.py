@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from diffmath.ddpm.checkpoints import SHIPPED, load_checkpoint
+
 ROOT = Path(__file__).parent.parent
 VERIFY = ROOT / "docs" / "_build" / "verify.json"
 EXAMPLES = 25  # of each check while building the site
@@ -25,16 +27,26 @@ def substitutions():
         "checks": table_of_checks(checks),
         "n_checks": len(checks),
         "n_examples": max(c["examples"] for c in checks),
+        "trained": {name: training_of(name) for name in SHIPPED},
         "variances": table_of_variances(results["exact_denoisers"]["discretisation"]),
         "networks": table_of_networks(results["sample_statistics_500_steps"]),
         "quality": table_of_quality(results["quality_vs_steps"], few=True),
         "quality_in_full": table_of_quality(results["quality_vs_steps"]),
+        "quick": table_of_quick_samplers(results["quality_vs_steps"], "Algorithm 2 with 500"),
+        "quick_pooled": table_of_quick_samplers(results["quality_vs_steps"], "Algorithm 2 with 100 or more"),
+        "exceptions": table_of_exceptions(results["quality_vs_steps"]),
+        "moved": table_of_movements(results["quality_vs_steps"]),
         "brightness": table_of_brightness(results["start_and_likelihood"]["network's samples"]),
+        "starts": table_of_starts(results["start_and_likelihood"]["Gaussian with MNIST's mean and covariance"]),
         "digits": table_of_digits(results["start_and_likelihood"]["5,000 digits"]),
         "bounds": table_of_bounds(results["start_and_likelihood"]["likelihood"]),
-        "copies": table_of_copies(results["memorisation"]),
+        "behind": behind(results["start_and_likelihood"]["likelihood"]),
+        "copies": table_of_copies(results["memorisation"], results["quality_vs_steps"]),
         "libraries": table_of_libraries(results["ddpm_benchmark"]),
+        "ratios": table_of_ratios(results["ddpm_benchmark"]),
+        "limits": table_of_limits(results["ddpm_benchmark"]),
         "solvers": table_of_solvers(results["pde_benchmark"]["beside other solvers"]),
+        "solvers_by_size": table_of_goals(results["pde_benchmark"]["beside other solvers"]),
         "schemes": table_of_schemes(results["pde_convergence"]),
         "backwards": table_of_priors(results["backwards"]["digits"]),
     }
@@ -101,6 +113,40 @@ def table_of_checks(checks):
 
 # The diffusion model
 
+NUMBERS = {
+    "frechet": "Fréchet",
+    "kernel": "kernel",
+    "sure": "confident",
+    "coverage": "coverage",
+    "imbalance": "balance",
+    "background": "background",
+    "energy": "energy of pixels",
+}
+"""The numbers by which samples are compared, and their names in tables."""
+
+
+def training_of(name):
+    """How a shipped network was trained, by the record in its file."""
+    trained = load_checkpoint(name)
+    record = trained.metadata
+    minutes = round(record["seconds"] / 60)
+    late = [loss for step, loss in record["losses"] if 3700 < step <= 4200]
+    return {
+        "parameters": f"{sum(p.numel() for p in trained.model.parameters()):,}",
+        "epochs": round(record["images_seen"] / 60_000),
+        "images": f"{record['images_seen']:,}",
+        "time": f"{minutes // 60} hours {minutes % 60} minutes",
+        "late loss": f"{sum(late) / len(late):.4f}",
+        "rate": f"{record['settings']['learning_rate']:g}",
+        "decay": record["settings"]["average_decay"],
+    }
+
+
+def sampler_of(row):
+    """The name of a row's sampler and start."""
+    names = {"ancestral": "Algorithm 2"}
+    return names.get(row["method"], row["method"]) + ", matched start" * row["matched start"]
+
 
 def table_of_variances(bias):
     """The variance of Algorithm 2's output over that of the data, for betas scaled with 1/T."""
@@ -128,8 +174,7 @@ def table_of_networks(statistics):
 
 def table_of_quality(quality, few=False):
     """Samplers by their number of evaluations."""
-    names = {"ancestral": "Algorithm 2"}
-    numbers = ("frechet", "kernel", "sure", "coverage", "background", "energy")
+    numbers = [name for name in NUMBERS if name != "imbalance"]
     digits = {"frechet": 1, "sure": 1}
 
     def cells(row):
@@ -149,7 +194,7 @@ def table_of_quality(quality, few=False):
     rows = [
         [
             r["checkpoint"],
-            names.get(r["method"], r["method"]) + ", matched start" * r["matched start"],
+            sampler_of(r),
             r["evaluations"],
             r["samples"],
             *cells(r),
@@ -158,8 +203,62 @@ def table_of_quality(quality, few=False):
         if wanted(r)
     ]
     real = quality["real training images"]
-    head = ["network", "sampler", "evaluations", "samples", "Fréchet", "kernel", "confident", "coverage", "background"]
-    return table([*head, "energy of pixels"], [*rows, ["", "real training images", "", real["images"], *cells(real)]])
+    head = ["network", "sampler", "evaluations", "samples", *(NUMBERS[name] for name in numbers)]
+    return table(head, [*rows, ["", "real training images", "", real["images"], *cells(real)]])
+
+
+def table_of_quick_samplers(quality, reference):
+    """By how many error bars samplers with 20 evaluations are worse than a reference, in bold if by more than one."""
+    rows = [r for r in quality["quick samplers against Algorithm 2"] if r["against"] == reference]
+    numbers = [name for name in NUMBERS if name in rows[0]]
+
+    def cell(entry):
+        bars = f"{entry['worse by, in error bars']:.1f}"
+        return bars if entry["within the error bar"] else f"**{bars}**"
+
+    lines = [[r["checkpoint"], sampler_of(r), r["evaluations"], *(cell(r[name]) for name in numbers)] for r in rows]
+    return table(["network", "sampler", "evaluations", *(NUMBERS[name] for name in numbers)], lines)
+
+
+def table_of_exceptions(quality):
+    """In what Algorithm 2 with 20 steps from the matched start is worse than with all steps."""
+    keys = ("worse by, in error bars", "in errors of the difference")
+    rows = [
+        [r["checkpoint"], NUMBERS[name], *(f"{r[name][key]:.2f}" for key in keys)]
+        for r in quality["quick samplers against Algorithm 2"]
+        if (r["method"], r["matched start"], r["against"]) == ("ancestral", True, "Algorithm 2 with 500")
+        for name in NUMBERS
+        if not r[name]["within the error bar"]
+    ]
+    return table(["network", "worse in", "by, in error bars", "in standard errors of the difference"], rows)
+
+
+def table_of_movements(quality):
+    """How far the features of samples from the same starts move beyond 50 evaluations."""
+    rows = [
+        [
+            r["checkpoint"],
+            sampler_of(r),
+            r["the same starts"]["evaluations"],
+            r["evaluations"],
+            f"{move:.2f} ± {error:.2f}",
+        ]
+        for r in quality["rows"]
+        if "features moved since" in r
+        for move, error in [r["features moved since"]]
+    ]
+    return table(["network", "sampler", "from evaluations", "to", "the features move by"], rows)
+
+
+def table_of_starts(runs):
+    """How much too bright the exact sampler's output is, by sampler and start."""
+    starts = list(dict.fromkeys(r["start"] for r in runs))
+    off = {(r["sampler"], r["steps"], r["start"]): r["brightness off by"] for r in runs}
+    rows = [
+        [f"{steps} steps of {name}", *(f"{abs(off[name, steps, start]):.4f}" for start in starts)]
+        for name, steps in dict.fromkeys((r["sampler"], r["steps"]) for r in runs)
+    ]
+    return table(["too bright by, from", *starts], rows)
 
 
 def table_of_brightness(samples):
@@ -202,14 +301,29 @@ def table_of_bounds(likelihood):
     return table(head, rows)
 
 
-def table_of_copies(memorisation):
+def behind(likelihood):
+    """The last times of the bound, and by how many percent the network's terms are larger there than the Gaussian's."""
+    network, gaussian = (likelihood[name]["steps"] for name in ("network", "Gaussian"))
+    ratio = network["mean of a term"][-1] / gaussian["mean of a term"][-1]
+    return {"t": network["first t"][-1], "percent": f"{100 * (ratio - 1):.0f}"}
+
+
+def table_of_copies(memorisation, quality):
     """Ratios of the distances to the nearest and the second nearest training image."""
-    rows = []
-    for name, entry in memorisation.items():
-        if isinstance(entry, dict) and "median ratio" in entry:
-            m = entry["median ratio"]
-            share = f"{100 * entry['share below 1/3']['value']:g} %"
-            rows.append([name, entry["images"], f"{m['value']:.3g} [{m['low']:.3g}, {m['high']:.3g}]", share])
+    paper = next(r for r in quality["rows"] if (r["checkpoint"], r["method"], r["steps"]) == ("paper", "ancestral", 50))
+    paper = {"images": paper["samples"], **paper["all numbers"]["memorisation"]}
+    entries = {k: v for k, v in memorisation.items() if isinstance(v, dict) and "median ratio" in v}
+    found = [(name, e["images"], e["median ratio"], e["share below 1/3"]) for name, e in entries.items()]
+    found.insert(1, ("the paper's network", paper["images"], paper["median"], paper["copies"]))
+    rows = [
+        [
+            name,
+            images,
+            f"{m['value']:.3g} [{m['low']:.3g}, {m['high']:.3g}]",
+            f"{100 * s['value']:g} % [{100 * s['low']:.3g}, {100 * s['high']:.3g}]",
+        ]
+        for name, images, m, s in found
+    ]
     return table(["", "images", "median ratio", "below 1/3"], rows)
 
 
@@ -223,13 +337,45 @@ def table_of_libraries(benchmark):
             f"{r['GFLOP an evaluation']:.2f}",
             f"{r['training']['images/s']:.1f}",
             f"{r['sampling']['evaluations/s']:.1f}",
+            f"{r['peak memory of training in float32, GiB']:.1f}",
         ]
         for r in benchmark["rates"]
     ]
-    return table(["library", "precision", "parameters", "GFLOP", "training, images/s", "sampling, evaluations/s"], rows)
+    head = ["library", "precision", "parameters", "GFLOP", "training, images/s", "sampling, evaluations/s"]
+    return table([*head, "memory, training in float32, GiB"], rows)
+
+
+def table_of_ratios(benchmark):
+    """Our rates over those of other libraries, with the goals."""
+    goals = benchmark["goals"]
+
+    def cells(what):
+        for library, ratios in benchmark["ratios"].items():
+            found = goals.get(f"{what}, an image, over {library}")
+            goal = f" (goal {found['goal']:g}: {'reached' if found['reached'] else 'missed'})" if found else ""
+            yield f"{ratios[what]['an image']:.2f}{goal}"
+            yield f"{ratios[what]['a GFLOP']:.2f}"
+
+    libraries = benchmark["ratios"]
+    head = ["ours over theirs", *(f"{library}, {unit}" for library in libraries for unit in ("images", "GFLOP"))]
+    return table(head, [[what, *cells(what)] for what in next(iter(libraries.values()))])
+
+
+def table_of_limits(benchmark):
+    """Which share of the rates of plain operations the networks reach."""
+    limits = benchmark["limits, GFLOP/s"]
+    rows = []
+    for what, shares in benchmark["shares of the limits"].items():
+        own = limits[what.split(", ")[1]]
+        rows.append(
+            [what, *(f"{shares[name]:.2f} of {own[name]:.0f} GFLOP/s" for name in ("convolution", "matrix product"))]
+        )
+    return table(["", "3 x 3 convolutions of its shapes", "matrix product"], rows)
 
 
 # The flow
+
+RATIOS = ("reused over exact", "cold over exact")
 
 
 def table_of_solvers(benchmark):
@@ -238,12 +384,31 @@ def table_of_solvers(benchmark):
     for result in (r for r in benchmark["results"] if r["cells"] == 512):
         for s in result["solvers"]:
             if "stopped" in s:
-                rows.append([result["start"], s["solver"], "", "", "", s["stopped"]])
+                rows.append([result["start"], s["solver"], "", "", "", s["stopped"], ""])
                 continue
-            ratios = (f"{s[k]:,.0f}" if k in s else "" for k in ("reused over exact", "cold over exact"))
-            error = f"{s['raw error, own']:.1e}"
-            rows.append([result["start"], s["solver"], f"{1000 * s['reused, seconds']:.2g}", *ratios, error])
-    return table(["start", "solver", "ms", "over the closed form", "with compilation", "relative error"], rows)
+            ratios = (f"{s[k]:,.0f}" if k in s else "" for k in RATIOS)
+            errors = f"{s['raw error, own']:.1e}", f"{s['energy drift']:.1e}"
+            rows.append([result["start"], s["solver"], f"{1000 * s['reused, seconds']:.2g}", *ratios, *errors])
+    head = ["start", "solver", "ms", "over the closed form", "with compilation", "relative error", "energy gained"]
+    return table(head, rows)
+
+
+def table_of_goals(benchmark):
+    """From how many to how many times as long as the closed form py-pde takes, over the starts."""
+    groups = {}
+    for result in benchmark["results"]:
+        for setting, found in result["goals"].items():
+            groups.setdefault((setting, result["cells"]), []).append(found)
+    rows = [
+        [
+            setting,
+            f"{cells:,}",
+            *(f"{min(f[k] for f in found):,} to {max(f[k] for f in found):,}" for k in RATIOS),
+            f"from {sum(f['goal reached, reused'] for f in found)} of {len(found)} starts",
+        ]
+        for (setting, cells), found in sorted(groups.items())
+    ]
+    return table(["setting of py-pde", "cells", "over the closed form", "with compilation", "goal reached"], rows)
 
 
 def table_of_schemes(convergence):

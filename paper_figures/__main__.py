@@ -84,7 +84,9 @@ def main(
             subject, film_of = FILMS[number]
             run = Run(number, profile, device, seed, checkpoint)
             paths = save_film(film_of(run), out / f"film_{subject}")
-            typer.echo(f"film of the {subject}: {time.perf_counter() - start:6.1f} s | {', '.join(map(str, paths))}")
+            remark = "" if len(paths) == 2 else " | no MP4: ffmpeg is not installed"
+            seconds, files = time.perf_counter() - start, ", ".join(map(str, paths))
+            typer.echo(f"film of the {subject}: {seconds:6.1f} s | {files}{remark}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 
@@ -234,7 +235,7 @@ def test_slides(run, number):
     assert all(heading.get_window_extent().width < page.bbox.width for heading in headings)
 
 
-def test_films(run, monkeypatch, tmp_path):
+def test_films(run, monkeypatch, tmp_path, capsys):
     """The digit drowns by eq. (2), and Algorithm 2 makes another of its x_T; both films have the shape of a page."""
     from PIL import Image
 
@@ -250,10 +251,20 @@ def test_films(run, monkeypatch, tmp_path):
     command.main([2, 7], Profile.auto, "cpu", 0, tmp_path, None, slides=True)
     names = ["film_digit.gif", "film_flow.gif", "slide2.pdf", "slide2.png", "slide7.pdf", "slide7.png"]
     assert sorted(p.name for p in tmp_path.iterdir()) == names
+    assert capsys.readouterr().out.count("no MP4: ffmpeg is not installed") == 2
     with Image.open(tmp_path / "film_flow.gif") as film:
         assert (film.size, film.n_frames) == ((960, 540), 5)
     with Image.open(tmp_path / "slide7.png") as page:
         assert page.size == (1919, 1080)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_films_as_mp4(run, monkeypatch, tmp_path):
+    """Where ffmpeg is, a film is an MP4 as well."""
+    monkeypatch.setattr(slides, "N_FRAMES", 2)
+    paths = slides.save_film(slides.film_of_flow(run(7)), tmp_path / "film")
+    assert [path.suffix for path in paths] == [".gif", ".mp4"]
+    assert paths[1].read_bytes()[4:8] == b"ftyp"  # the first box of an MP4 file
 
 
 def test_which_network(monkeypatch):
