@@ -207,9 +207,9 @@ def require_output(
     kinds : tuple of str
         The endings it may have, in small letters; any unless given. A device without an ending is of the first kind.
     channels : int, optional
-        Of the images: pictures show one or three.
+        The number of channels of the images: pictures show one or three.
     dimension : int, optional
-        Of a flow's domain: pictures and films show one or two.
+        The number of dimensions of a flow's domain: pictures and films show one or two.
 
     Returns
     -------

@@ -122,7 +122,7 @@ def train(
         if dry_run:
             cost = ddpm.training_cost(model, schedule, images, device=chosen, **options)
             if is_first():
-                _say_cost(cost, max(0, n_steps - done) * batch_size)
+                typer.echo(cost.report(max(0, n_steps - done) * batch_size))
             return
         if is_first() and resume and not done:
             typer.echo(f"there is no checkpoint in {out} to go on from; starting anew", err=True)
@@ -153,29 +153,14 @@ def train(
 
 
 def _held_out(data: str, data_dir: Path | None) -> Any:
-    """1,024 of MNIST's test images, always the same, to choose the better average by; None where there are none."""
-    import numpy as np
-
-    from diffmath.data import DataError, load_mnist, to_tensor
+    """The images that choose the better average, for MNIST; None where there are none."""
+    from diffmath.data import DataError, held_out_images
 
     if data != "train":
         return None
     try:
-        images = load_mnist("test", data_dir).images
+        return held_out_images(data_dir)
     except DataError as error:
         if is_first():
             typer.echo(f"the averages cannot be compared on test images, and the first is kept: {error}", err=True)
         return None
-    return to_tensor(images[np.random.default_rng(0).permutation(len(images))[:1024]])  # the file is ordered
-
-
-def _say_cost(cost: Any, n_images: int) -> None:
-    seconds = cost.warm_up_seconds + n_images / cost.images_per_second
-    for name, value in (
-        ("parameters", f"{cost.parameters:,}"),
-        ("an image forwards", f"{cost.flop_per_image / 3e9:.2f} GFLOP; in training {cost.flop_per_image / 1e9:.2f}"),
-        ("memory", f"{cost.memory / 2**30:.2f} GiB" if cost.memory else "unknown"),
-        ("measured here", f"{cost.images_per_second:.1f} images/s after {cost.warm_up_seconds:.1f} s of warm-up"),
-        (f"{n_images:,} images", f"{seconds / 3600:.2f} hours" if seconds > 3600 else f"{seconds / 60:.1f} minutes"),
-    ):
-        typer.echo(f"{name:>24}: {value}")

@@ -30,7 +30,7 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     Returns
     -------
     numpy.ndarray, uint8
-        Of the shape that the header states.
+        An array of the shape that the header states.
 
     Raises
     ------

@@ -109,7 +109,7 @@ def save_sheet(path: str | os.PathLike[str], images: Any, columns: int | None = 
     ----------
     path : path
     images : array or tensor
-        As for `tile`; pixels beyond [-1, 1] are black or white.
+        The same as for `tile`; pixels beyond [-1, 1] are black or white.
     columns : int, optional
         Images in a row; about as many as rows unless given.
     scale : int

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from diffmath._arguments import require_count, require_instance, require_unmasked
 from diffmath._files import as_path
 from diffmath.data.images import Images, load_images
@@ -15,7 +17,7 @@ from diffmath.data.pixels import to_tensor
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["crop", "training_images"]
+__all__ = ["crop", "held_out_images", "training_images"]
 
 NAMED: dict[Split, str] = {
     "train": "the 60,000 MNIST training images",
@@ -74,6 +76,36 @@ def training_images(
     return Images(images, description)
 
 
+def held_out_images(directory: str | os.PathLike[str] | None = None, n_images: int = 1024) -> torch.Tensor:
+    """Choose some of MNIST's test images, always the same, to compare averages of weights by.
+
+    Parameters
+    ----------
+    directory : path, optional
+        Where MNIST's files lie.
+    n_images : int
+        At most the 10,000 that there are.
+
+    Returns
+    -------
+    Tensor, shape (n_images, 1, 32, 32)
+        Pixels in [-1, 1].
+
+    Raises
+    ------
+    DataError
+        If the files are missing and cannot be downloaded.
+
+    Examples
+    --------
+    >>> held_out_images(n_images=100).shape  # doctest: +SKIP
+    torch.Size([100, 1, 32, 32])
+    """
+    images = load_mnist("test", directory).images
+    chosen = np.random.default_rng(0).permutation(len(images))  # the file is ordered
+    return to_tensor(images[chosen[: require_count("n_images", n_images, 1, len(images))]])
+
+
 def crop(images: torch.Tensor, description: Mapping[str, Any] | None) -> torch.Tensor:
     """Remove from samples the rows and columns by which the training images were padded.
 
@@ -81,7 +113,7 @@ def crop(images: torch.Tensor, description: Mapping[str, Any] | None) -> torch.T
     ----------
     images : Tensor, shape (..., H, W)
     description : mapping, optional
-        That of the training images; without padding nothing is removed.
+        The description of the training images; without padding nothing is removed.
 
     Returns
     -------

@@ -150,7 +150,7 @@ def train_classifier(
     images : Tensor, shape (N, 1, 32, 32), floating
         Pixels in [-1, 1].
     labels : Tensor, shape (N,), integer
-        In 0..9.
+        Digits, from 0 to 9.
     n_epochs, batch_size, learning_rate : int, int, float
         Passes over the data, images in a step, and the highest learning rate.
     seed : int

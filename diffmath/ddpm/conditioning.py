@@ -42,7 +42,7 @@ def cosine_modes(images: Tensor) -> Tensor:
     Returns
     -------
     Tensor, shape (..., H, W)
-        Of the same sum of squares.
+        The sum of their squares is that of the pixels.
 
     Examples
     --------

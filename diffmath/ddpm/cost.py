@@ -28,14 +28,14 @@ class TrainingCost(NamedTuple):
     parameters : int
         Trainable numbers of the network.
     flop_per_image : int
-        Of one training image: forwards, and about twice that backwards.
+        The operations for one training image: forwards, and about twice as many backwards.
     memory : int or None
         Bytes: on CUDA the most that was allocated while measuring, elsewhere the most that this process ever had in
         main memory, libraries and data included; None where the system does not tell.
     warm_up_seconds : float
-        Of the first step, with compilation if there is any.
+        The time of the first step, including compilation if there is any.
     images_per_second : float
-        Of the steps after it.
+        The rate of the steps after it.
     """
 
     parameters: int
@@ -43,6 +43,29 @@ class TrainingCost(NamedTuple):
     memory: int | None
     warm_up_seconds: float
     images_per_second: float
+
+    def report(self, n_images: int) -> str:
+        """State the cost in lines, with the time for a number of images.
+
+        Examples
+        --------
+        >>> print(TrainingCost(3_254_177, 2_540_000_000, None, 2.0, 50.0).report(15_000))
+                      parameters: 3,254,177
+               an image forwards: 0.85 GFLOP; in training 2.54
+                          memory: unknown
+                   measured here: 50.0 images/s after 2.0 s of warm-up
+                   15,000 images: 5.0 minutes
+        """
+        seconds = self.warm_up_seconds + require_count("n_images", n_images, 0) / self.images_per_second
+        flop = self.flop_per_image / 1e9
+        lines = {
+            "parameters": f"{self.parameters:,}",
+            "an image forwards": f"{flop / 3:.2f} GFLOP; in training {flop:.2f}",
+            "memory": f"{self.memory / 2**30:.2f} GiB" if self.memory else "unknown",
+            "measured here": f"{self.images_per_second:.1f} images/s after {self.warm_up_seconds:.1f} s of warm-up",
+            f"{n_images:,} images": f"{seconds / 3600:.2f} hours" if seconds > 3600 else f"{seconds / 60:.1f} minutes",
+        }
+        return "\n".join(f"{name:>24}: {value}" for name, value in lines.items())
 
 
 def forward_flop(model: nn.Module, shape: tuple[int, ...] | None = None) -> int:
@@ -90,7 +113,7 @@ def training_cost(
     Parameters
     ----------
     model, schedule, images, batch_size, device, **options
-        As for `diffmath.ddpm.train`.
+        The same as for `diffmath.ddpm.train`.
     n_steps : int, optional
         Steps to measure after the first; 3 on a CPU and 50 elsewhere by default.
 

@@ -31,13 +31,13 @@ class Walk(NamedTuple):
     ----------
     process : ForwardProcess
     times : sequence of int
-        From the noise down to 0.
+        The times of the walk, from the noise down to 0.
     predict : callable
         ``predict(x, t, out)`` writes the model's prediction of the noise into ``out``.
     noise : callable
         ``noise()`` returns fresh standard Gaussian noise of x's shape, valid until it is called again.
     eta : float
-        Of `ddim`.
+        The noise of `ddim`, from 0 to 1.
     """
 
     process: ForwardProcess

@@ -134,7 +134,7 @@ def sample(
         The times to step through, in place of ``n_steps``: any in 1..T, of which the largest is that of x_T, and is
         T unless x_T is given; the walk ends at 0, given or not.
     eta : float
-        Of "ddim", in [0, 1]: the share of Algorithm 2's noise, in standard deviations.
+        The share of Algorithm 2's noise that "ddim" adds, in standard deviations, from 0 to 1.
     batch_size : int, optional
         The most samples that the model sees at once; it limits memory. Defaults to 100 images, or as many vectors as
         have half a million numbers.
@@ -154,9 +154,9 @@ def sample(
     Returns
     -------
     images : Tensor, shape (N, ...)
-        In the dtype of ``x_T``. For a network trained on [-1, 1], pixels nominally lie there; they are not clipped.
+        The samples, in the dtype of ``x_T``. Pixels nominally lie in [-1, 1], and are not clipped.
     states : Tensor, shape (len(trajectory), N, ...)
-        Only with ``trajectory``: the states at those times, in its order.
+        The states at the times of ``trajectory``, in its order; returned only with it.
 
     Raises
     ------

@@ -52,9 +52,9 @@ def matched_start(
     ----------
     schedule : VarianceSchedule
     n_samples : int
-        N.
+        The number N of samples.
     mean, variance : float or Tensor of a sample's shape
-        Those of the data; the variance is for independent components.
+        The moments of the data; the variance is for independent components.
     covariance : Tensor, shape (d, d), optional
         C, in place of the variance, as for `gaussian_denoiser`; it is diagonalised, some 0.3 s for d = 1024.
     t : int, optional
@@ -62,12 +62,13 @@ def matched_start(
     generator : torch.Generator or int, optional
         Draws z on its device, or seeds what does. Defaults to a new, randomly seeded generator on the CPU.
     dtype : torch.dtype
-        Of z and the result; inside it computes in float64.
+        The dtype of z and of the result; the computation is in float64.
 
     Returns
     -------
     Tensor, shape (N, ...)
-        Of the mean's or the variance's shape, whichever is no number; else (N, d) with a covariance, and (N,).
+        The samples have the mean's or the variance's shape, unless both are numbers; then they are vectors of length d
+        with a covariance, and numbers without one.
 
     Examples
     --------

@@ -85,7 +85,7 @@ def ritz_pairs(
         The eigenvectors, M-orthonormal.
     u : array of float64, shape (n,)
     times : array of float64, shape (t,)
-        Not negative.
+        Times that are not negative.
 
     Returns
     -------

@@ -117,7 +117,7 @@ class Box(Eigenbasis):
             The cell centres along each axis, at least 2, increasing in equal steps; the box extends half a step beyond
             the first and the last. DataArrays lend their names to error messages.
         boundary : str or tuple of str, optional
-            As for `Box`.
+            The same as for `Box`.
 
         Raises
         ------

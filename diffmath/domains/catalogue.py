@@ -37,9 +37,9 @@ def find_domain(
     domain : str or path
         A name in `DOMAINS`; a .png, whose pixels brighter than half are a `Mask`, y upwards; or any file of meshio's.
     refinement : int, optional
-        Of a mesh by name, see `Mesh.disc`.
+        How often the mesh of a named domain is divided, see `Mesh.disc`.
     n_modes : int, optional
-        As for `Operator`.
+        The same as for `Operator`.
 
     Examples
     --------

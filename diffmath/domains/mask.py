@@ -33,7 +33,7 @@ class Mask(Operator):
     spacing : float or tuple of float, optional
         The cell widths along each axis; 1 divided by the longest side unless given.
     n_modes, merge
-        As for `Operator`.
+        The same as for `Operator`.
 
     Raises
     ------

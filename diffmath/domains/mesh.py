@@ -41,9 +41,9 @@ class Mesh(Operator):
     mesh : skfem.Mesh
         Triangles in the plane or on a surface in space, or tetrahedra; ``MeshTri2`` and ``MeshTet2`` have curved cells.
     order : int
-        Of the elements: 1 to 4 on triangles, 1 or 2 on tetrahedra.
+        The order of the elements: 1 to 4 on triangles, 1 or 2 on tetrahedra.
     n_modes, merge
-        As for `Operator`.
+        The same as for `Operator`.
 
     Raises
     ------
@@ -93,7 +93,7 @@ class Mesh(Operator):
         refinement : int
             How many times 6 triangles are each divided in 4.
         order, n_modes, merge
-            As for `Mesh`.
+            The same as for `Mesh`.
 
         Examples
         --------
@@ -147,7 +147,7 @@ class Mesh(Operator):
         Parameters
         ----------
         refinement, order, n_modes, merge
-            As for `disc`; 6 triangles are divided.
+            The same as for `disc`; the coarsest mesh has 6 triangles.
         grading : int
             How many times more the triangles at the inner corner are divided.
         """
@@ -176,7 +176,7 @@ class Mesh(Operator):
         refinement : int
             How many times the triangles of a coarse mesh are each divided in 4.
         order, n_modes, merge
-            As for `Mesh`.
+            The same as for `Mesh`.
 
         Raises
         ------
@@ -210,10 +210,10 @@ class Mesh(Operator):
         Parameters
         ----------
         path : path
-            Its tetrahedra are taken, or if there are none its triangles, straight or curved. Triangles whose third
-            coordinate is the same everywhere lie in the plane.
+            A file. Its tetrahedra are taken, or if there are none its triangles, straight or curved. Triangles whose
+            third coordinate is the same everywhere lie in the plane.
         order, n_modes, merge
-            As for `Mesh`.
+            The same as for `Mesh`.
         """
         return cls(shapes.read(path), order, n_modes, merge=merge)
 

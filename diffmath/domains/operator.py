@@ -190,7 +190,7 @@ class Operator(Eigenbasis):
         ----------
         u : array of float64, shape (n,)
         times : array of float64, shape (t,)
-            Not negative.
+            Times that are not negative.
 
         Raises
         ------

@@ -282,9 +282,9 @@ def to_dataset(
     t : array of float64, shape (n,)
     solution : Solution
     layout : Layout
-        That of the initial conditions.
+        The layout of the initial conditions.
     attributes : mapping
-        With ``method`` and ``mean``.
+        The attributes of the result; they include ``method`` and ``mean``.
     """
     domain, norm, names = flow.domain, flow.norm, layout.names
     axes, modes = domain.dims, domain.mode_dims

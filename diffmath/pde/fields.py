@@ -24,7 +24,7 @@ class Field:
     Attributes
     ----------
     projection : str or None
-        That of the axes to draw on.
+        The projection of the axes to draw on, by matplotlib's name.
     size : tuple of float
         The lengths along the axes of the picture.
     """

@@ -106,7 +106,7 @@ class RenormalizedFlow:
         Parameters
         ----------
         k, n_modes, **options
-            As for that function.
+            The arguments of that function.
 
         Returns
         -------
@@ -240,12 +240,12 @@ class RenormalizedFlow:
         c : array, shape (..., ``*mode_shape``), or mapping of mode number to amplitude
             The coefficients c_k in u_0 = sum_k c_k w_k, such as the domain's ``to_modes`` gives; of any dynamic range.
         times, mean, C
-            As for `solve`.
+            The same as for `solve`.
 
         Returns
         -------
         xarray.Dataset
-            As of `solve`, with ``amplitude`` (..., time, k_x, ...), the coefficients of the solution.
+            The result of `solve`, with ``amplitude`` (..., time, k_x, ...), the coefficients of the solution.
 
         Examples
         --------
@@ -278,7 +278,7 @@ class RenormalizedFlow:
         Parameters
         ----------
         u_0, times, mean, C
-            As for `solve`.
+            The same as for `solve`.
 
         Returns
         -------
@@ -343,12 +343,12 @@ class RenormalizedFlow:
         times : float or array of float, shape (n,)
             Counted from that state; the result's attribute ``start_time`` is the time of the state itself.
         method, **options
-            As for `solve`; those of the solution unless given. Whether the mean is kept is up to the solution.
+            The same as for `solve`; they default to those of the solution, which also decides whether the mean is kept.
 
         Returns
         -------
         xarray.Dataset
-            As that of `solve`.
+            The result of `solve`.
 
         Examples
         --------

@@ -47,7 +47,7 @@ def reconstruct(
     Parameters
     ----------
     flow : RenormalizedFlow
-        On any domain.
+        The flow that led to u(T), on any domain.
     u_T : array or xarray.DataArray of float, the domain's shape
         The measured state.
     T : float
@@ -61,7 +61,7 @@ def reconstruct(
         The preserved quantity, if it is known; a sum over modes. Unless given, the estimate is not rescaled: read C
         from noisy data and it is that of the noise.
     mean : {"project", "keep"}
-        As in `diffmath.pde.RenormalizedFlow.solve`.
+        The same as in `diffmath.pde.RenormalizedFlow.solve`.
     level : float
         The probability of the bands, in (0, 1). That is exact for a Gaussian prior that is the law of the initial
         conditions. With estimated parameters they may cover less or more: see `experiments/backwards.py`.

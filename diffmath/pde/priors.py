@@ -227,7 +227,7 @@ class Tikhonov(Prior):
     Parameters
     ----------
     alpha : float, optional
-        Unless given, the one for which the misfit is 1.1 times the noise's expected norm (the discrepancy principle).
+        Defaults to the one for which the misfit is 1.1 times the noise's expected norm (the discrepancy principle).
 
     Examples
     --------
@@ -412,7 +412,7 @@ class MixturePrior(Prior):
         Parameters
         ----------
         amplitudes, floor
-            As for `GaussianPrior.of`.
+            The same as for `GaussianPrior.of`.
         n_components : int
             Clusters of fewer than two functions are left out.
         rng : numpy.random.Generator or int

@@ -53,18 +53,18 @@ def read_problem(
     shape : sequence of int, optional
         The cells along each axis, 256 unless given or in the file.
     lengths, boundary : sequence, optional
-        As for `Box`.
+        The same as for `Box`.
     preserve, mean : optional
-        As for `RenormalizedFlow` and its `solve`.
+        The same as for `RenormalizedFlow` and its `solve`.
     variable : str, optional
         The variable of a .nc file, "u" unless given.
     seed : int
-        Of the random initial conditions.
+        The seed of the random initial conditions.
     domain : str or path, optional
         Another domain than a box: a name, a picture or a mesh, see `diffmath.domains.catalogue.find_domain`; the
         initial condition is then a name, a sum of eigenfunctions or a .npy file, the values at the nodes.
     refinement, n_modes : int, optional
-        Of that domain.
+        How fine that domain is, and how many of its modes are computed.
 
     Examples
     --------

@@ -41,9 +41,9 @@ class Problem:
     modes : array, xarray.DataArray, mapping or None
         Its amplitudes, if these are what is known exactly.
     mean, method : str
-        As for `RenormalizedFlow.solve`.
+        The same as for `RenormalizedFlow.solve`.
     options : mapping
-        Those of the method, unless others are given to `solve`.
+        The method's options, unless others are given to `solve`.
     previous : xarray.Dataset or None
         The solution from which this one goes on.
     """
@@ -68,7 +68,7 @@ class Problem:
         Parameters
         ----------
         times, method, **options
-            As for `RenormalizedFlow.solve`; the problem's own unless given.
+            The same as for `RenormalizedFlow.solve`; they default to the problem's own.
         """
         method = self.method if method is None else method
         if self.modes is not None and method == "spectral" and not options:
@@ -92,7 +92,7 @@ class Problem:
         reading : optional
             "rescale" unless given.
         **options
-            Of `ForcedFlow.solve`, such as ``dt`` and ``rng``.
+            Options of `ForcedFlow.solve`, such as ``dt`` and ``rng``.
         """
         from diffmath.pde.stochastic import ForcedFlow
 
@@ -185,7 +185,7 @@ def continuation(ds: xr.Dataset, flow: RenormalizedFlow) -> Problem:
     ds : xarray.Dataset
         A solution of `RenormalizedFlow.solve`, with its time or at a single one, perhaps with a batch.
     flow : RenormalizedFlow
-        With the domain of the solution, and preserving the same.
+        A flow with the domain and the norm of the solution.
     """
     _require_solution(ds)
     axes = _axes(ds)

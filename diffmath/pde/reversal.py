@@ -61,7 +61,7 @@ class CircleModel:
         The initial density at the angles 2 pi i / N, positive but for rounding and smooth, as it is taken for a
         trigonometric polynomial; N even. It is normalised.
     rates, D : array of float, shape (2,)
-        As for `diffmath.pde.invariant.circle_density`.
+        The same as for `diffmath.pde.invariant.circle_density`.
     C : float
 
     Examples
@@ -98,7 +98,7 @@ class CircleModel:
         Parameters
         ----------
         t : float
-            Not negative.
+            A time that is not negative.
 
         Returns
         -------
@@ -127,7 +127,7 @@ class CircleModel:
         method : {"sde", "ode"}
             The reversed equation by Euler and Maruyama, or the ordinary differential equation by Heun's method.
         rng : numpy.random.Generator or int, optional
-            Of "sde".
+            The source of the noise of "sde".
 
         Returns
         -------

@@ -42,7 +42,7 @@ def heat_modes(domain: Eigenbasis, c: Floats, times: Floats, norm: Norm, size: F
         The amplitudes. Each spectrum has a nonzero amplitude of a mode that the norm sees: one of a nonzero eigenvalue,
         unless the norm sees the mean.
     times : array of float64, shape (n,)
-        Of either sign, or infinite.
+        They have either sign, and may be infinite.
     norm : Norm
     size : array of float64, shape (B,), or float
         The norm of the result.

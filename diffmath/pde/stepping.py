@@ -69,8 +69,8 @@ def integrate(
     u_0 : array of float, shape (..., ``*domain.shape``)
         Finite and not constant, which the caller has checked.
     times : array of float, shape (n,)
-        In any order, as often as you like. The schemes and "solve_ivp" need finite times from 0 on; "exact" also takes
-        negative times and infinity.
+        Times in any order, which may repeat. The schemes and "solve_ivp" need finite times from 0 on; "exact" takes
+        negative times and infinity too.
     preserve : {"gradient", "value", "laplacian", "total_variation"}, Norm or callable
         What is kept, see `diffmath.pde.norms`.
     integrator : str, optional
@@ -84,7 +84,7 @@ def integrate(
         with the energy of the current u for C: they are one while (21) holds, but with the number C, (21) would repel.
     dt : float, optional
         The step of a scheme; each interval between two of the times is divided into equal steps of this length or less.
-        Of "solve_ivp", the longest step.
+        The longest step of "solve_ivp".
     theta : float, optional
         The alternative, with 1/16 the default: steps of :math:`\theta / \lambda(t)`, short where a solution is rough;
         of several solutions the roughest counts. It is the multiplier of (21), whatever is preserved, as the heat flow

@@ -99,7 +99,7 @@ class ForcedFlow:
     Parameters
     ----------
     flow : RenormalizedFlow
-        On any domain; its preserved quantity is a sum over modes, such as the paper's.
+        A flow on any domain, whose preserved quantity is a sum over modes, such as the paper's.
     q : float, array of ``mode_shape``, or callable
         The variance per unit of time of the noise in each mode; or a function of the eigenvalues. That of modes of
         eigenvalue 0 does not count: the mean is projected out.
@@ -156,7 +156,7 @@ class ForcedFlow:
         Returns
         -------
         numpy.ndarray, float64, shape (n,)
-            Of all modes whose eigenvalue is not 0, in the order of ``eigenvalues``.
+            One for each mode whose eigenvalue is not 0, in the order of ``eigenvalues``.
 
         Examples
         --------
@@ -186,7 +186,7 @@ class ForcedFlow:
         u_0 : array or DataArray of float, the domain's shape
             The initial condition of all paths.
         times : float or array of float, shape (n,)
-            Not negative, in ascending order.
+            Times that are not negative, in ascending order.
         dt : float
             The largest step; between two times the steps are equal.
         n_paths : int
@@ -199,8 +199,8 @@ class ForcedFlow:
         Returns
         -------
         xarray.Dataset
-            As of `diffmath.pde.RenormalizedFlow.solve_modes`, with ``path`` as the first axis. ``multiplier`` is the
-            mean of the eigenvalues under the shares, without what the noise adds to it.
+            The variables of `diffmath.pde.RenormalizedFlow.solve_modes`, with ``path`` as the first axis. The
+            ``multiplier`` is the mean of the eigenvalues under the shares, without what the noise adds to it.
         """
         domain = self.flow.domain
         values, layout = read_initial(domain, u_0)

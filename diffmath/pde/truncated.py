@@ -31,7 +31,7 @@ def exact(flow: RenormalizedFlow, u: Floats, largest: float, t: Floats, mean: Me
         The largest absolute value.
     t : array of float64, shape (n,)
     mean, C
-        As for `RenormalizedFlow.solve`.
+        The same as for `RenormalizedFlow.solve`.
 
     Examples
     --------

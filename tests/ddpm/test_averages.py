@@ -128,7 +128,7 @@ def test_in_the_shell(images, tmp_path, monkeypatch):
     monkeypatch.setattr("diffmath.data.training.training_images", lambda *args, **options: (images, {"source": "some"}))
     monkeypatch.setattr(ddpm, "train", lambda *args, **options: asked.update(options))
     digits = data.load_mnist("sample")
-    monkeypatch.setattr(data, "load_mnist", lambda split, directory: digits)
+    monkeypatch.setattr("diffmath.data.training.load_mnist", lambda split, directory: digits)
     command = ["train", "--width", "32", "--out", str(tmp_path)]
     assert CliRunner().invoke(app, command).exit_code == 0
     assert (asked["average_decay"], asked["held_out"].shape) == ((0.999, 0.997), (1024, 1, 32, 32))
@@ -139,7 +139,7 @@ def test_in_the_shell(images, tmp_path, monkeypatch):
     def missing(split, directory):
         raise data.DataError("no test images")
 
-    monkeypatch.setattr(data, "load_mnist", missing)
+    monkeypatch.setattr("diffmath.data.training.load_mnist", missing)
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0
     assert "the first is kept: no test images" in done.output

@@ -135,6 +135,8 @@ def test_callback(name):
     assert run.times.tolist() == [0.01, last]
     assert last >= 0.02
     np.testing.assert_allclose(run.states[1], seen[last], rtol=0, atol=1e-14)
+    complete = stepping.integrate(BOX, SMOOTH, [0.01], integrator=name, callback=lambda t, u: t == 0.01)
+    assert "stopped_at" not in complete.info  # there was nothing left to stop
 
 
 @pytest.mark.parametrize("batch", [(), (3,), (2, 2)])

@@ -240,3 +240,14 @@ def test_what_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+def test_the_size_of_many_boosts_is_taken_out():
+    """The boosts of 130 modes, one after the other, are those of a plain loop, which never rescales."""
+    y, pushes = (np.random.default_rng(seed).standard_normal((130, 1)) for seed in (0, 1))
+    y /= np.linalg.norm(y)
+    z, size = y[:, 0].copy(), 1.0
+    for j, push in enumerate(0.1 * pushes[:, 0]):
+        z[j], size = z[j] * np.cosh(push) + size * np.sinh(push), size * np.cosh(push) + z[j] * np.sinh(push)
+    moved = step(y.copy(), np.zeros(130), 0.1, 0.1 * pushes, np.array([False]))
+    np.testing.assert_allclose(moved[:, 0], z / np.linalg.norm(z), rtol=0, atol=1e-14)

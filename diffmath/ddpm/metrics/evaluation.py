@@ -70,7 +70,7 @@ def evaluate(
     Parameters
     ----------
     images : Tensor, shape (N, 1, 32, 32), floating
-        At least 100, in any order; of fewer than 500 the Frechet distance is too small.
+        At least 100 images, in any order; with fewer than 500 the Frechet distance is too small.
     reference : Tensor, shape (M, 1, 32, 32), floating
         What they are to be like, such as MNIST's 10,000 test images; at least 100. Features are scaled to a root mean
         square of 1 over these. Precision, recall, density and coverage take equally many images of both sets, chosen at
@@ -78,7 +78,7 @@ def evaluate(
     training : Tensor, shape (K, 1, 32, 32), floating
         What they are not to copy: the generator's training images.
     classifier : Classifier, optional
-        In evaluation mode. Defaults to the one shipped with the package.
+        A classifier in evaluation mode. Defaults to the one shipped with the package.
     rng : numpy.random.Generator or int
         The source of all randomness, or its seed.
     progress : bool
@@ -142,7 +142,7 @@ def evaluate_beside_real(
     Parameters
     ----------
     images, reference, training, classifier, rng, progress
-        As for `evaluate`.
+        The same as for `evaluate`.
 
     Returns
     -------

@@ -82,9 +82,9 @@ class Memorisation(NamedTuple):
     distances : numpy.ndarray, shape (N,), float64
         Its distance: the root of the sum of the squared differences of pixels.
     ratios : numpy.ndarray, shape (N,), float64
-        That over the distance to the second nearest; 0 where both are 0.
+        The ratio of that distance to the second nearest one's; 0 where both are 0.
     median : Interval
-        Of the ratios, by the bootstrap.
+        The median of the ratios, with its interval by the bootstrap.
     copies : Interval
         The share of ratios below 1/3.
     """

@@ -30,7 +30,7 @@ class HeldOut:
     clock : Clock
     images : Tensor, shape (N, ...)
     loss, process : callable, ForwardProcess
-        As in `minimise`.
+        The same as in `minimise`.
     predictor : callable
         Makes the noise predictor of a module.
     every, n_steps : int

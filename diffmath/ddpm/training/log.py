@@ -28,7 +28,7 @@ class NoiseLevels:
     Attributes
     ----------
     names : list of str
-        Of the bins: their first and last times.
+        The first and last time of each bin.
     sums : Tensor, shape (2, number of bins), float64 (float32 on a device without)
         The sum of the images' losses in each, and their number.
     """

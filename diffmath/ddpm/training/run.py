@@ -102,7 +102,7 @@ def train(
     n_steps, batch_size : int
         Optimiser steps in all, those before a resumption included, and images in each.
     learning_rate, betas : float, (float, float)
-        Of Adam; the defaults are the paper's.
+        The settings of Adam; the defaults are the paper's.
     warm_up, decay : int, float
         Steps in which the learning rate rises linearly, as a trained network needs it; share of the steps, the last
         ones, in which it falls linearly to 0.
