@@ -100,6 +100,7 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [
         "the modes up to the n-th include all null ones",
     ),
     ("pde/norms", "squares[..., null[null < n]]", "0.0 -> 1.0", "any finite number is, as its weight is 0"),
+    ("pde/invariant", "excess = -(z", "n / b -> n * b", "fewer proposals are accepted, by the same law"),
     ("pde/stability", "N_TIMES = 9", "", ANY),
     ("pde/stability", "h = 1e-30", "1e-30", ANY),
     ("pde/stability", "h = 1e-30", "1e-30 * ... -> -...", "a derivative from the other side"),

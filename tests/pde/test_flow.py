@@ -215,6 +215,15 @@ def test_batches(method):
     assert FLOW.solve(u_0.reshape(2, 1, 64), 0.1, method).u.dims == ("batch_1", "batch_2", "time", "x")
 
 
+def test_a_batch_of_very_small_and_large():
+    """Its members, 160 decades apart, are solved as each is by itself."""
+    c = np.outer([1e80, 1.0, 1e-80], [0.0, 1.0, 0.5, -0.25] + [0.0] * 60)
+    together = FLOW.solve_modes(c, [0.0, 0.01])
+    for member, one in zip(together.amplitude.values, c, strict=True):
+        alone = FLOW.solve_modes(one, [0.0, 0.01]).amplitude.values
+        np.testing.assert_allclose(member, alone, rtol=0, atol=1e-14 * one[1])
+
+
 @pytest.mark.parametrize("size", [1e-140, 1e140])
 def test_very_small_and_large(size):
     """Anything whose energy is a float64 number is solved; the rest is refused."""

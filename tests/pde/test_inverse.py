@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from diffmath.pde import Box, RenormalizedFlow
+from diffmath.pde import Box, RenormalizedFlow, inverse
 from diffmath.pde.inverse import reconstruct
 from diffmath.pde.priors import (
     Backward,
@@ -271,3 +271,13 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="mean and root must have shapes"):
         GaussianPrior([0.0, 1.0], [[1.0]])
     assert issubclass(Backward, Prior)
+
+
+@pytest.mark.parametrize("given", ["a matrix", "a diagonal"])
+def test_deviations_a_few_columns_at_a_time(given, monkeypatch):
+    """The deviations at the grid points do not depend on how many modes are transformed at once."""
+    box = Box(16)
+    root = np.random.default_rng(0).standard_normal((15, 9) if given == "a matrix" else 15)
+    at_once = inverse._deviation(box, ~box.null_modes, root)
+    monkeypatch.setattr(inverse, "CHUNK", 3 * 16)
+    np.testing.assert_allclose(inverse._deviation(box, ~box.null_modes, root), at_once, rtol=1e-14)

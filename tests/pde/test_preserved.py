@@ -137,3 +137,10 @@ def test_shares_of_the_differences(preserve, s):
     ds = RenormalizedFlow(BOX, preserve).solve(grid([1.0, 0.5, -0.3]), 0.01, "finite-difference")
     share = BOX.discrete_eigenvalues**s * BOX.to_modes(ds.u.values[0]) ** 2
     np.testing.assert_allclose(ds.energy_fraction[0], share / share.sum(), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("preserve", ["value", "laplacian"])
+def test_energy_is_the_integral_whatever_is_preserved(preserve):
+    """The variable ``energy`` is (21), the sum of mu c^2, of solutions of any size."""
+    ds = RenormalizedFlow(BOX, preserve).solve_modes({1: 30.0, 4: 10.0}, [0.0, 0.01])
+    np.testing.assert_allclose(ds.energy, ds.amplitude.values**2 @ BOX.eigenvalues, rtol=1e-13)
