@@ -16,6 +16,7 @@ import numbers_of_results  # noqa: E402
 from sphinxcontrib import katex  # noqa: E402
 
 import diffmath  # noqa: E402
+from diffmath.lab import write_page  # noqa: E402
 
 project = "diffmath"
 author = "The diffmath developers"
@@ -89,3 +90,14 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_execution_in_temp = True  # a guide may write files
 nb_merge_streams = True
+
+
+def write_lab(app, error):
+    """Build the lab beside the pages that link to it."""
+    if error is None and app.builder.format == "html":
+        write_page(Path(app.outdir) / "_static" / "lab.html")
+
+
+def setup(app):
+    """Build the lab when the pages are built."""
+    app.connect("build-finished", write_lab)

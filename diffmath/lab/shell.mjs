@@ -8,12 +8,14 @@
 import { el } from "./elements.mjs";
 import { makeControl } from "./controls.mjs";
 
+const SHARED = ["image", "drawing"]; // what pages keep of each other's state
+
 // One page in the document.
 class View {
   constructor(page, changed) {
     this.page = page;
     this.changed = changed;
-    this.state = Object.fromEntries(Object.entries(page.controls).map(([name, { value }]) => [name, value]));
+    this.state = defaults(page);
     this.form = el("form", { class: "controls", "aria-label": `Controls of ${page.title}` });
     this.form.addEventListener("submit", (event) => event.preventDefault());
     this.figures = el("div", { class: "figures" });
@@ -35,7 +37,7 @@ class View {
     this.parts = page.build(this);
   }
 
-  // A canvas with a caption; `height` is its share of the width, and `keys` says that it takes the keyboard.
+  // A canvas with a caption; `height` is its share of the width, and `keys` says what the keyboard does there.
   figure(caption, { height = 0.5, keys = "" } = {}) {
     const canvas = el("canvas", { role: "img", "aria-label": caption, style: `aspect-ratio: ${1 / height}` });
     if (keys) Object.assign(canvas, { tabIndex: 0 }).setAttribute("aria-description", keys);
@@ -72,17 +74,22 @@ class View {
   }
 }
 
-// The state that a hash such as #flow?t=-3 gives to a page with its controls; what is not valid there keeps its default.
+// The page of a hash such as #flow?t=-3, and its state: what is not given or not valid there has its default. A hash without
+// a question mark gives no state, so that the page keeps its own.
 export function fromHash(hash, pages) {
   const [id, query = ""] = hash.replace(/^#/, "").split("?");
   const page = pages.find((candidate) => candidate.id === id) ?? pages[0];
-  const state = {};
+  const state = query ? defaults(page) : {};
   for (const [name, text] of new URLSearchParams(query)) {
     const control = Object.hasOwn(page.controls, name) ? page.controls[name] : null;
     const value = typeof control?.value === "number" ? Number(text) : control?.kind === "toggle" ? text === "true" : text;
     if (control && isValid(control, value, text)) state[name] = value;
   }
   return { page, state };
+}
+
+function defaults(page) {
+  return Object.fromEntries(Object.entries(page.controls).map(([name, { value }]) => [name, value]));
 }
 
 function isValid({ kind, options, min, max, pattern }, value, text) {
@@ -102,8 +109,12 @@ export function start(pages) {
   const main = document.querySelector("main");
   const navigation = document.querySelector("nav");
   const views = {};
+  const shared = {};
   let current = null;
-  const remember = (view) => history.replaceState(null, "", toHash(view.page, view.state));
+  const remember = (view) => {
+    history.replaceState(null, "", toHash(view.page, view.state));
+    for (const name of SHARED) if (name in view.state) shared[name] = view.state[name];
+  };
   const links = pages.map((page) => el("a", { href: `#${page.id}` }, page.title));
   navigation.append(...links);
 
@@ -122,7 +133,8 @@ export function start(pages) {
     view.element.hidden = false;
     links.forEach((link, i) => link.toggleAttribute("aria-current", pages[i] === page));
     document.title = `${page.title} – diffmath lab`;
-    view.set(state);
+    const kept = Object.entries(shared).filter(([name]) => name in page.controls);
+    view.set({ ...Object.fromEntries(kept), ...state });
   }
 
   const redraw = () => current.draw();
