@@ -11,6 +11,7 @@ matplotlib is loaded before it is needed.
 ``diffmath.gaussian``  Gaussians by general rules, eqs. (1), (10)-(14)
 ``diffmath.data``      MNIST, and images of one's own
 ``diffmath.ddpm``      the denoising diffusion model, Algorithms 1 and 2 (loads torch)
+``diffmath.heat``      the generative model whose forward process is the renormalised heat flow
 ``diffmath.domains``   boxes, and the eigenfunctions of the Laplacian on them
 ``diffmath.pde``       the gradient-norm-preserving heat flow, eqs. (20)-(23)
 ``diffmath.toy``       points in the plane to train on: moons, rings, mixtures
@@ -47,6 +48,7 @@ __all__ = [
     "ddpm",
     "domains",
     "gaussian",
+    "heat",
     "load_checkpoint",
     "load_images",
     "load_mnist",
@@ -70,6 +72,7 @@ _HOMES = {
     "ddpm": ("UNet", "load_checkpoint", "sample", "save_checkpoint", "train"),
     "domains": ("Box",),
     "gaussian": ("Gaussian",),
+    "heat": (),
     "pde": ("RenormalizedFlow",),
     "schedule": ("VarianceSchedule",),
     "toy": (),

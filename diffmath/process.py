@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from diffmath._arguments import ReadOnly, as_array, real_array, require_count
 
-__all__ = ["Array", "ForwardProcess", "Times"]
+__all__ = ["Array", "ForwardProcess", "Process", "Times"]
 
 Array = Any
 """A numpy array or a torch tensor."""
@@ -30,7 +30,81 @@ Times = Any
 TINY = float(np.finfo(np.float64).tiny)
 
 
-class ForwardProcess(ReadOnly, ABC):
+class Process(ReadOnly, ABC):
+    """Noise added to images in steps 1..T, as `diffmath.ddpm.train` and `diffmath.ddpm.sample` need to know it.
+
+    A subclass sets ``n_steps``, T, and ``modes``, the last axes of its samples if they have numbers of their own, and
+    implements `add_noise` and `arrays`. ``frequencies``, of shape (T,), says how often a training draws each time; None
+    is equally often. If the states at T are not standard Gaussian, ``start(n_samples, rng)`` draws them.
+
+    Examples
+    --------
+    >>> from diffmath.schedule import VarianceSchedule
+    >>> isinstance(VarianceSchedule.linear(500), Process)
+    True
+    """
+
+    n_steps: int
+    modes: tuple[int, ...] = ()
+    frequencies: npt.NDArray[np.float64] | None = None
+
+    @abstractmethod
+    def add_noise(self, x_0: Array, eps: Array, t: Times) -> Array:
+        """The state at the times t, from images and standard Gaussian noise of their shape."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What tells one process of its class from another, by name: a checkpoint stores it."""
+
+    def prediction_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of what a model predicts for states of a shape: the same, as for the noise."""
+        return shape
+
+    def image(self, x: Array) -> Array:
+        """The image in a state at t = 0: all of it."""
+        return x
+
+    def subsequence(self, n_steps: int | None = None) -> npt.NDArray[np.int64]:
+        """Times for sampling in fewer steps: 0 = t_0 < t_1 < ... < t_n = T, as equally spaced as integers can be.
+
+        The number n of jumps lies in 1..T and defaults to T; the times are int64.
+
+        Examples
+        --------
+        >>> from diffmath.schedule import VarianceSchedule
+        >>> VarianceSchedule.linear(500).subsequence(4)
+        array([  0, 125, 250, 375, 500])
+        """
+        n = self.n_steps if n_steps is None else require_count("n_steps", n_steps)
+        if n > self.n_steps:
+            raise ValueError(f"n_steps must be at most T = {self.n_steps}; it is {n}")
+        return np.arange(n + 1) * self.n_steps // n  # as n <= T the gaps are at least 1
+
+    def _time(self, t: Times, name: str, least: int) -> npt.NDArray[np.int64]:
+        """The times as an int64 array, checked to lie in least..T."""
+        times = as_array(t, name)
+        if times.dtype.kind not in "iu":
+            raise TypeError(f"{name} must be an integer, or an array of integers; its dtype is {times.dtype}")
+        if times.ndim > 1:
+            raise ValueError(f"{name} must be one integer or one for each sample; its shape is {times.shape}")
+        if ((times < least) | (times > self.n_steps)).any():
+            raise ValueError(
+                f"{name} must lie in {least}..{self.n_steps}; it ranges from {times.min()} to {times.max()}"
+            )
+        return times.astype(np.int64)
+
+    def _times(self, t: Times, s: Times | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The pair of times of a jump, checked: 0 <= s < t <= T."""
+        t_ = self._time(t, "t", least=1)
+        s_ = t_ - 1 if s is None else self._time(s, "s", least=0)
+        t_, s_ = np.broadcast_arrays(t_, s_)
+        if (s_ >= t_).any():
+            i = np.flatnonzero(s_ >= t_)[0]
+            raise ValueError(f"s must be earlier than t; got s = {s_.flat[i]} and t = {t_.flat[i]}")
+        return t_, s_
+
+
+class ForwardProcess(Process):
     r"""The forward process of a `transition`, and the backward process given the noise.
 
     Times are integers, 0 for the image and 1..T for the noise levels: one for all samples, or an array of shape (N,).
@@ -54,28 +128,21 @@ class ForwardProcess(ReadOnly, ABC):
     array([0.05, 0.1 , 0.2 ])
     """
 
-    n_steps: int
-    modes: tuple[int, ...] = ()
-
     @abstractmethod
     def _transition(self, t: npt.NDArray[np.int64], s: npt.NDArray[np.int64]) -> tuple[Any, Any]:
         """The pair of alpha_t|s and the variance of x_t given x_s, for checked times s <= t."""
 
-    def subsequence(self, n_steps: int | None = None) -> npt.NDArray[np.int64]:
-        """Times for sampling in fewer steps: 0 = t_0 < t_1 < ... < t_n = T, as equally spaced as integers can be.
-
-        The number n of jumps lies in 1..T and defaults to T; the times are int64.
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The pair of eq. (9) at the times 1..T.
 
         Examples
         --------
         >>> from diffmath.schedule import VarianceSchedule
-        >>> VarianceSchedule.linear(500).subsequence(4)
-        array([  0, 125, 250, 375, 500])
+        >>> list(VarianceSchedule([0.5]).arrays())
+        ['beta']
         """
-        n = self.n_steps if n_steps is None else require_count("n_steps", n_steps)
-        if n > self.n_steps:
-            raise ValueError(f"n_steps must be at most T = {self.n_steps}; it is {n}")
-        return np.arange(n + 1) * self.n_steps // n  # as n <= T the gaps are at least 1
+        t = np.arange(1, self.n_steps + 1)
+        return dict(zip(("alpha_bar", "variance"), self.transition(t, np.zeros_like(t)), strict=True))
 
     # Forwards
 
@@ -219,29 +286,6 @@ class ForwardProcess(ReadOnly, ABC):
         return _number(a), _number(b), _number(np.sqrt(self.posterior_variance(t_, s_)))
 
     # Private
-
-    def _time(self, t: Times, name: str, least: int) -> npt.NDArray[np.int64]:
-        """The times as an int64 array, checked to lie in least..T."""
-        times = as_array(t, name)
-        if times.dtype.kind not in "iu":
-            raise TypeError(f"{name} must be an integer, or an array of integers; its dtype is {times.dtype}")
-        if times.ndim > 1:
-            raise ValueError(f"{name} must be one integer or one for each sample; its shape is {times.shape}")
-        if ((times < least) | (times > self.n_steps)).any():
-            raise ValueError(
-                f"{name} must lie in {least}..{self.n_steps}; it ranges from {times.min()} to {times.max()}"
-            )
-        return times.astype(np.int64)
-
-    def _times(self, t: Times, s: Times | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The pair of times of a jump, checked: 0 <= s < t <= T."""
-        t_ = self._time(t, "t", least=1)
-        s_ = t_ - 1 if s is None else self._time(s, "s", least=0)
-        t_, s_ = np.broadcast_arrays(t_, s_)
-        if (s_ >= t_).any():
-            i = np.flatnonzero(s_ >= t_)[0]
-            raise ValueError(f"s must be earlier than t; got s = {s_.flat[i]} and t = {t_.flat[i]}")
-        return t_, s_
 
     def _from_image(self, t: npt.NDArray[np.int64]) -> tuple[Any, Any]:
         """alpha_bar_t and v_t of eq. (9)."""

@@ -143,6 +143,16 @@ class VarianceSchedule(ForwardProcess):
         beta = scale * step * (new[:-1] + new[1:]) / new[:-1] ** 2
         return VarianceSchedule(np.concatenate([self.beta[1:2], beta]))
 
+    def arrays(self) -> dict[str, npt.NDArray[np.float64]]:
+        """The betas from t = 1 on, from which the schedule can be built again.
+
+        Examples
+        --------
+        >>> VarianceSchedule([0.5, 0.25]).arrays()["beta"]
+        array([0.5 , 0.25])
+        """
+        return {"beta": self.beta[1:]}
+
     def __repr__(self) -> str:
         return f"VarianceSchedule(n_steps={self.n_steps}, beta_1={self.beta[1]:g}, beta_T={self.beta[-1]:g})"
 

@@ -119,7 +119,7 @@ def compiled_gradients(job: Job, report: dict[str, Any]) -> dict[str, Any]:
         if name == "bfloat16" and dtype is None:
             continue
         expected, other = (
-            gradients(squared_error, predictor(each, job.device, dtype), model, SCHEDULE, (x_0, eps, t))
+            gradients(squared_error, predictor(each, SCHEDULE, job.device, dtype), model, SCHEDULE, (x_0, eps, t))
             for each in (model, compiled)
         )
         wrong[name] = differing(expected, other, 0.01 if dtype is None else 0.25)

@@ -17,6 +17,7 @@ from diffmath.data import load_mnist
 from diffmath.ddpm import metrics
 from diffmath.domains import Mask
 from diffmath.gaussian import Gaussian
+from diffmath.heat import HeatProcess, TerminalLaw
 from diffmath.pde import Box, RenormalizedFlow
 from diffmath.pde.priors import GaussianPrior
 from diffmath.schedule import VarianceSchedule
@@ -49,6 +50,8 @@ def examples() -> dict[str, Any]:
     directory = Path(tempfile.mkdtemp())
     pixels, idx = directory / "pixels.npy", directory / "idx"
     triangles = directory / "triangles.vtk"
+    small = digits[:20, :, ::4, ::4]
+    heat = HeatProcess.fit(small, times=[0.0, 1e-3, 0.1])
     meshio.Mesh(np.eye(3), [("triangle", np.array([[0, 1, 2]]))]).write(triangles)
     np.save(pixels, np.zeros((2, 8, 8), dtype=np.uint8))
     idx.write_bytes(bytes((0, 0, 8, 1, 0, 0, 0, 1, 7)))
@@ -192,6 +195,47 @@ def examples() -> dict[str, Any]:
         "ddpm.metrics.precision_recall_density_coverage.reference": digits.flatten(1)[:, :3],
         "ddpm.metrics.class_balance.reference": np.arange(10),
         "UNet.for_images.shape": (1, 8, 8),
+        "triples": TerminalLaw(heat.law.triples[:3]).triples,  # type: ignore[union-attr]
+        "HeatProcess.shape": (8, 8),
+        "HeatProcess.fit.images": small.numpy(),
+        "HeatProcess.fit.times": [0.0, 1e-3, 0.1],
+        "HeatProcess.fit.sigma": [0.0, 0.1, 0.2],
+        "HeatProcess.times": [0.0, 1e-3, 0.1],
+        "HeatProcess.sigma": [0.0, 0.1, 0.2],
+        "HeatProcess.moments": heat.moments,
+        "HeatProcess.law": heat.law,
+        **{
+            f"HeatProcess.{call}": small[:2].numpy()
+            for call in (
+                "flow.x_0",
+                "energy.x",
+                "add_noise.x_0",
+                "add_noise.eps",
+                "triples.x_0",
+                "backward_step.x",
+                "backward_step.u",
+                "backward_step.increment",
+                "backward_step.z",
+            )
+        },
+        "HeatDenoiser.process": heat,
+        "HeatDenoiser.width": 4,
+        "HeatDenoiser.patch": 2,
+        "HeatDenoiser.forward.x": torch.from_numpy(heat.start(2, rng)).float(),
+        "HeatDenoiser.forward.t": torch.tensor([1, 2]),
+        "ddpm.heat_loss.model": ddpm.HeatDenoiser(heat, 4),
+        "ddpm.heat_loss.process": heat,
+        "ddpm.heat_loss.x_0": small[:2],
+        "ddpm.heat_loss.eps": small[:2],
+        "ddpm.heat_loss.t": torch.tensor([1, 2]),
+        "heat.heat_sigma.times": [0.0, 1e-3, 0.1],
+        "LinearHeatProcess.domain": Box(3),
+        "LinearHeatProcess.times": [0.0, 1e-3, 2e-3],
+        "LinearHeatProcess.sigma": [0.0, 0.1, 0.2],
+        "LinearHeatProcess.r": [1.0, 1.0, 1.0],
+        "heat.flow_posterior.sigma": 0.5,
+        "heat.flow_posterior.sigma_s": 0.5,
+        "heat.flow_posterior.kappa": 0.5,
         "ddpm.guided.reference": network,
         "RenormalizedFlow.solve.mean": "project",
         "RenormalizedFlow.solve_modes.mean": "project",

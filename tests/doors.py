@@ -31,6 +31,7 @@ INTERNAL = "|".join(
     (
         r"Check|verification\.check|Interrupted|Scheme",
         r"(ddpm\.samplers|pde\.(dataset|restart|spectral|stochastic|truncated))\..*",
+        r".*\.(arrays|start|prediction_shape|image)|HeatProcess\.(at|from_arrays|state|noisy|kept|(to|flow)_\w+)|"
         r"Operator\.gradient|.*\.into_values|UserNorm\.(?!value).*|.*\.(posterior|log_evidence)",
     )
 )
@@ -47,7 +48,10 @@ KINDS = (  # the first that an annotation matches
     ("time", r"Times"),
     ("mode", r"Mode\b"),
     ("path", r"Path"),
-    ("object", r"Dataset|Schedule|Process|Module|Classifier|Box|Eigenbasis|Flow|Gaussian|Walk|Prior|Norm|Mesh"),
+    (
+        "object",
+        r"Dataset|Schedule|Process|Moments|TerminalLaw|Module|Classifier|Box|Eigenbasis|Flow|Gaussian|Walk|Prior|Norm|Mesh",
+    ),
     ("sequence", r"Sequence|tuple|Iterable"),
     ("choice", r"Literal|Preserve|Method|Mean|Split|Kind|Reading|str|dtype"),
     ("flag", r"bool"),

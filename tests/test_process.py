@@ -84,7 +84,7 @@ def test_sampling_mode_by_mode(method):
     """The same noise: each mode walks as it would alone, by its own schedule, with any sampler."""
     mean, variance = torch.tensor([0.3, -0.5], dtype=torch.float64), torch.tensor([0.04, 0.5], dtype=torch.float64)
     x_T = torch.randn((5, 2), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    eta = 0.5 if SAMPLERS[method].takes_eta else 0.0
+    eta = 0.5 if SAMPLERS[method].most_eta else 0.0
     images = sample(gaussian_denoiser(PROCESS, mean, variance), PROCESS, x_T, method=method, eta=eta, generator=1)
     for k, (schedule, size) in enumerate(zip(PROCESS.schedules, PROCESS.sizes, strict=True)):
         alone = gaussian_denoiser(schedule, mean[k] / size, variance[k] / size**2)

@@ -19,6 +19,7 @@ from diffmath.ddpm import samplers, sampling
 from diffmath.ddpm.training import algorithm, batches, run
 from diffmath.domains.box import DifferenceBox
 from diffmath.gaussian import Gaussian
+from diffmath.heat import HeatProcess, LinearHeatProcess, flow_posterior
 from diffmath.pde import (
     RenormalizedFlow,
     invariant,
@@ -32,13 +33,13 @@ from diffmath.pde import (
     stochastic,
 )
 from diffmath.schedule import VarianceSchedule
-from diffmath.verification import CHECKS, Check, Example, backwards, runner, table, terminal_table, verify
+from diffmath.verification import CHECKS, Check, Example, backwards, heat, runner, table, terminal_table, verify
 from tests import test_figures
 
 CODE = {check.label: check.code for check in CHECKS}
 ROOT = Path(__file__).parent.parent
 EQUATIONS = [*(f"({n})" for n in range(1, 24)), "Algorithm 1", "Algorithm 2"]
-BEYOND = [f"({n})" for n in range(24, 30)]
+BEYOND = [f"({n})" for n in (*range(24, 30), *range(31, 36))]
 LABELS = [*EQUATIONS, "(22), differences", "(22), order", "(23), differences", *BEYOND]
 
 
@@ -262,6 +263,20 @@ ERRORS = [
     (stochastic, "step", lambda y, m, dt, a, b, f=stochastic.step: f(y, m, dt, a, ~b), ["(26)"]),
     (invariant, "circle_density", lambda x, m, D, C, f=invariant.circle_density: f(x, m, D, C * 1.001), ["(27)"]),
     (invariant.Bingham, "moments", scaled(invariant.Bingham.moments, 1 + 1e-8), ["(28)"]),
+    (HeatProcess, "flow_modes", scaled(HeatProcess.flow_modes, 1 + 1e-6), ["(31)"]),
+    (
+        heat,
+        "flow_posterior",
+        lambda x, u, v, sigma, *a: flow_posterior(x, u, v, sigma * 1.000001, *a),
+        ["(32)", "(34)"],
+    ),
+    (HeatProcess, "kept", lambda self, t, s, eta, f=HeatProcess.kept: f(self, t, s, 1.000001 * eta), ["(33)"]),
+    (
+        LinearHeatProcess,
+        "_transition",
+        changed(LinearHeatProcess._transition, lambda pair: (pair[0] * (1 + 1e-9), pair[1])),
+        ["(35)"],
+    ),
     (reversal.CircleModel, "density", lambda self, t, f=reversal.CircleModel.density: f(self, 1.02 * t), ["(29)"]),
 ]
 

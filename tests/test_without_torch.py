@@ -38,6 +38,13 @@ u_0 = np.random.default_rng(0).normal(size=(8, 6))
 exact, differences = flow.solve(u_0, 0.1), flow.solve(u_0, 0.1, method="finite-difference")
 assert np.isfinite(exact.u.values).all() and np.isfinite(differences.u.values).all()
 """,
+    "heat": """
+from diffmath.heat import HeatProcess
+x_0 = np.random.default_rng(0).uniform(-1, 1, (20, 1, 8, 8))
+process = HeatProcess.fit(x_0)
+assert process.add_noise(x_0, np.zeros_like(x_0), process.n_steps).shape == (20, 3, 8, 8)
+assert process.start(2, np.random.default_rng(0)).shape == (2, 3, 8, 8)
+""",
     "stability": """
 from diffmath.pde import Box, RenormalizedFlow
 from diffmath.pde.stability import check_stability
@@ -47,7 +54,7 @@ assert np.allclose(other.measured.values[0], other.theory.values)
 """,
     "rooms": """
 import diffmath
-for room in ("domains", "gaussian", "pde", "schedule", "verification"):
+for room in ("domains", "gaussian", "heat", "pde", "schedule", "verification"):
     getattr(diffmath, room)
 try:
     diffmath.ddpm

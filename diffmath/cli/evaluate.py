@@ -111,7 +111,7 @@ def evaluate(
         images = ddpm.sample(model, trained.schedule, x_T, n_samples, n_steps, method, generator, **options).cpu()
         precision = (autocast_dtype(chosen) if autocast else None) or torch.float32
         origin = {"network": checkpoint or trained.metadata.get("network", "shipped"), "method": method}
-        origin |= {"eta": eta} if SAMPLERS[method].takes_eta else {}
+        origin |= {"eta": eta} if SAMPLERS[method].most_eta else {}
         origin |= {"steps": n_steps, "start": start.value, "precision": str(precision).removeprefix("torch.")} | how
     origin["seed"] = seed
     found = metrics.evaluate_beside_real(

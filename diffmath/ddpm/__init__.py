@@ -8,6 +8,7 @@ from diffmath.ddpm.conditioning import conditioned, cosine_modes
 from diffmath.ddpm.cost import TrainingCost, forward_flop, training_cost
 from diffmath.ddpm.denoisers import gaussian_denoiser, mixture_denoiser, points_denoiser
 from diffmath.ddpm.guidance import guided
+from diffmath.ddpm.heat import HeatDenoiser, heat_loss
 from diffmath.ddpm.likelihood import VariationalBound, bound_weight, gaussian_decoder, pixel_decoder, variational_bound
 from diffmath.ddpm.metrics import Evaluation, evaluate
 from diffmath.ddpm.mlp import MLP
@@ -22,6 +23,7 @@ __all__ = [
     "CheckpointError",
     "Classifier",
     "Evaluation",
+    "HeatDenoiser",
     "TrainingCost",
     "TrainingDivergedError",
     "TrainingResult",
@@ -37,6 +39,7 @@ __all__ = [
     "gaussian_decoder",
     "gaussian_denoiser",
     "guided",
+    "heat_loss",
     "joined",
     "load_checkpoint",
     "load_classifier",

@@ -106,15 +106,15 @@ def require_trained_size(name: str, images: Tensor, model: Any) -> None:
         )
 
 
-def check_prediction(eps: Any, x: Tensor, *, finite: bool = False) -> Tensor:
-    """What a model returned for x, checked: a floating tensor of x's shape.
+def check_prediction(eps: Any, x: Tensor, *, shape: tuple[int, ...] | None = None, finite: bool = False) -> Tensor:
+    """What a model returned for x, checked: a floating tensor of x's shape, or of another that is asked for.
 
     Whether it is finite is looked at only if asked for, at a walk's first and last call say: it waits for the device.
     """
     if not isinstance(eps, Tensor):
         raise TypeError(f"the model must return a tensor; it gave {type(eps).__name__}")
-    if eps.shape != x.shape:
-        raise ValueError(f"the model must return the shape {tuple(x.shape)}; it gave {tuple(eps.shape)}")
+    if tuple(eps.shape) != (shape := tuple(x.shape if shape is None else shape)):
+        raise ValueError(f"the model must return the shape {shape}; it gave {tuple(eps.shape)}")
     if not eps.is_floating_point():
         raise TypeError(f"the model must return floating numbers; it gave {eps.dtype}")
     if finite and not torch.isfinite(eps).all():

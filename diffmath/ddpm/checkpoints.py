@@ -1,7 +1,8 @@
 """Checkpoints: a network, its schedule and how it was trained, in one safetensors file that runs no code.
 
-A checkpoint holds the tensors ``model.*``, the weights to sample from, and ``schedule.beta`` in float64. Its metadata
-are one JSON document: the format and its version, the network's class and configuration, the record of the training,
+A checkpoint holds the tensors ``model.*``, the weights to sample from, and ``schedule.*``, the arrays of the process,
+beta in float64 for a schedule. Its metadata are one JSON document: the format and its version, the network's class and
+configuration, the class of a process that is no schedule, the record of the training,
 and the SHA-256 digest of these and of all tensors, so that a flipped bit is noticed.
 A checkpoint that `diffmath.ddpm.train` writes on its way also holds ``training.*``, the state to resume from.
 """
@@ -9,10 +10,12 @@ A checkpoint that `diffmath.ddpm.train` writes on its way also holds ``training.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,8 +28,11 @@ from torch import Tensor, nn
 from diffmath._arguments import require_instance
 from diffmath._files import as_path, replacing
 from diffmath.ddpm._environment import choose_device, memory_format
+from diffmath.ddpm.heat import HeatDenoiser
 from diffmath.ddpm.mlp import MLP
 from diffmath.ddpm.unet import UNet
+from diffmath.heat import HeatProcess
+from diffmath.process import Process
 from diffmath.schedule import VarianceSchedule
 
 __all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"]
@@ -36,7 +42,12 @@ SHIPPED = ("compact", "paper")  # the first is the default
 NETWORKS: dict[str, type[nn.Module]] = {
     "UNet": UNet,
     "MLP": MLP,
-}  # those that a file's configuration is enough to build
+    "HeatDenoiser": HeatDenoiser,
+}  # those that a file's configuration, and its process, are enough to build
+PROCESSES: dict[str, Callable[[Mapping[str, Any]], Process]] = {
+    "VarianceSchedule": lambda arrays: VarianceSchedule(arrays["beta"]),
+    "HeatProcess": HeatProcess.from_arrays,
+}  # how each is built from the arrays of a file
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -51,8 +62,8 @@ class Checkpoint(NamedTuple):
     ----------
     model : torch.nn.Module
         The network in evaluation mode, on the requested device; float32 unless a model was given.
-    schedule : VarianceSchedule
-        The schedule it was trained with.
+    schedule : Process
+        The process it was trained with: a `VarianceSchedule`, or a `diffmath.heat.HeatProcess`.
     metadata : dict
         How it was trained: data, network, images seen, steps, seconds, losses; device, precision, versions, commit and
         date; under "settings" batch size, learning rate, seed and the like; if the run was resumed, under "resumed"
@@ -60,7 +71,7 @@ class Checkpoint(NamedTuple):
     """
 
     model: Any
-    schedule: VarianceSchedule
+    schedule: Any
     metadata: dict[str, Any]
 
 
@@ -120,12 +131,16 @@ def _load(path: Path, model: nn.Module | None, device: torch.device) -> Checkpoi
             f"load_checkpoint(path, model={name.rpartition('.')[2]}(...))"
         )
     try:
+        arrays = {n.removeprefix("schedule."): tensors.pop(n).numpy() for n in list(tensors) if n[:9] == "schedule."}
+        schedule = PROCESSES[header.get("process", "VarianceSchedule")](arrays)
         if model is None:
+            network = NETWORKS[name]
+            if "process" in inspect.signature(network).parameters:
+                network = partial(network, schedule)  # type: ignore[assignment]
             with torch.device("meta"):  # no memory until the file is known to fit
-                model = NETWORKS[name](**header["architecture"]["config"])
+                model = network(**header["architecture"]["config"])
         else:
             require_architecture(header["architecture"], model)
-        schedule = VarianceSchedule(tensors.pop("schedule.beta").numpy())
         weights = {name.removeprefix("model."): t for name, t in tensors.items()}
         if not given:
             weights = {name: t.float() if t.is_floating_point() else t for name, t in weights.items()}
@@ -143,7 +158,7 @@ def _load(path: Path, model: nn.Module | None, device: torch.device) -> Checkpoi
 def save_checkpoint(
     path: str | os.PathLike[str],
     model: nn.Module,
-    schedule: VarianceSchedule,
+    schedule: Process,
     metadata: Mapping[str, Any] | None = None,
     *,
     dtype: torch.dtype | None = None,
@@ -157,7 +172,7 @@ def save_checkpoint(
         The safetensors file to write; an existing file is replaced only when the new one is complete.
     model : torch.nn.Module
         Any network. Its state dict is saved, with the name of its class and its ``config``, if it has one.
-    schedule : VarianceSchedule
+    schedule : VarianceSchedule or HeatProcess
     metadata : mapping, optional
         Anything that JSON gives back equal: keys are strings; tuples come back as lists.
     dtype : torch.dtype, optional
@@ -186,13 +201,13 @@ def save_checkpoint(
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     require_instance("model", model, nn.Module)
-    require_instance("schedule", schedule, VarianceSchedule)
+    require_stored(schedule)
     for mapping, value in (("metadata", metadata), ("training", training)):
         require_instance(mapping, {} if value is None else value, Mapping)
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES))}; it is {dtype}")
     tensors = {f"model.{name}": t for name, t in stored_weights(model, dtype).items()}
-    tensors["schedule.beta"] = torch.tensor(schedule.beta[1:])
+    tensors |= {f"schedule.{name}": torch.tensor(array) for name, array in schedule.arrays().items()}
     for name, tensor in (training or {}).items():
         tensors[f"training.{name}"] = tensor.detach().to("cpu", copy=True).contiguous()
     header = {
@@ -201,10 +216,18 @@ def save_checkpoint(
         "architecture": architecture(model),
         "metadata": dict(metadata or {}),
     }
+    if (kind := type(schedule).__name__) != "VarianceSchedule":  # as files without the entry have
+        header["process"] = kind
     to_json(metadata or {})  # by itself, so that an error names the entry
     content = _pack(header, tensors)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def require_stored(schedule: Any) -> None:
+    """TypeError unless this is one of the processes that a file can hold."""
+    if type(schedule).__name__ not in PROCESSES or not isinstance(schedule, Process):
+        raise TypeError(f"schedule must be a {' or a '.join(PROCESSES)}; it is a {type(schedule).__name__}")
 
 
 def stored_weights(model: nn.Module, dtype: torch.dtype | None = None) -> dict[str, Tensor]:

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffmath.process import ForwardProcess
+from diffmath.heat import HeatProcess
+from diffmath.process import ForwardProcess, Process
 
-__all__ = ["SAMPLERS", "Sampler", "Walk", "ancestral", "ddim", "dpmsolver", "heun"]
+__all__ = ["SAMPLERS", "Sampler", "Walk", "ancestral", "ddim", "dpmsolver", "heat", "heun", "samplers_of"]
 
 
 class Walk(NamedTuple):
@@ -29,18 +30,18 @@ class Walk(NamedTuple):
 
     Attributes
     ----------
-    process : ForwardProcess
+    process : Process
     times : sequence of int
         The times of the walk, from the noise down to 0.
     predict : callable
-        ``predict(x, t, out)`` writes the model's prediction of the noise into ``out``.
+        ``predict(x, t, out)`` writes the model's prediction, of the noise in most, into ``out``.
     noise : callable
         ``noise()`` returns fresh standard Gaussian noise of x's shape, valid until it is called again.
     eta : float
-        The noise of `ddim`, from 0 to 1.
+        The noise of `ddim`, from 0 to 1, or of `heat`.
     """
 
-    process: ForwardProcess
+    process: Any
     times: Sequence[int]
     predict: Callable[[Tensor, int, Tensor], None]
     noise: Callable[[], Tensor]
@@ -168,6 +169,31 @@ def dpmsolver(x: Tensor, walk: Walk) -> Steps:
         yield s, x
 
 
+def heat(x: Tensor, walk: Walk) -> Steps:
+    """The walk back of a `diffmath.heat.HeatProcess`, whose models predict the flow and its increment.
+
+    Examples
+    --------
+    One image's own flow leads back to it:
+
+    >>> from diffmath.ddpm import sample
+    >>> from diffmath.heat import HeatProcess
+    >>> x_0, process = torch.rand(1, 1, 8, 8, generator=torch.manual_seed(0)), HeatProcess((8, 8))
+    >>> def known(x, t):
+    ...     u = process.flow(x_0, t)
+    ...     return torch.cat([u, process.flow(x_0, t - 1) - u], dim=1)
+    >>> x_T = process.add_noise(x_0, torch.zeros_like(x_0), process.n_steps)
+    >>> torch.allclose(sample(known, process, x_T, generator=0), x_0, atol=1e-4)
+    True
+    """
+    prediction = x.new_empty(walk.process.prediction_shape(x.shape))
+    image, u, increment = x[:, :1], prediction[:, :1], prediction[:, 1:]
+    for t, s in pairwise(walk.times):
+        walk.predict(x, t, prediction)
+        image.copy_(walk.process.backward_step(image, u, increment, walk.noise()[:, :1], t, s, walk.eta))
+        yield s, x
+
+
 class Sampler(NamedTuple):
     """A way back from noise, as `diffmath.ddpm.sample` needs to know it.
 
@@ -179,8 +205,8 @@ class Sampler(NamedTuple):
         ``function(x, walk)`` yields (time, x) after each step.
     evaluations : callable
         How often n steps evaluate the model.
-    takes_eta : bool
-        Whether a share of Algorithm 2's noise can be chosen.
+    most_eta : float
+        The largest share of fresh noise that can be chosen; 0 if there is no choice.
     predicts_image : bool
         Whether it divides by sqrt(alpha_bar_t) to get an image, and not only by sqrt(alpha_t|s).
     """
@@ -188,7 +214,7 @@ class Sampler(NamedTuple):
     name: str
     function: Callable[[Tensor, Walk], Steps]
     evaluations: Callable[[int], int] = lambda n: n
-    takes_eta: bool = False
+    most_eta: float = 0.0
     predicts_image: bool = False
 
 
@@ -196,15 +222,28 @@ SAMPLERS: dict[str, Sampler] = {
     sampler.name: sampler
     for sampler in (
         Sampler("ancestral", ancestral),
-        Sampler("ddim", ddim, takes_eta=True),
+        Sampler("ddim", ddim, most_eta=1.0),
         Sampler("heun", heun, evaluations=lambda n: 2 * n - 1),
         Sampler("dpmsolver++2m", dpmsolver, predicts_image=True),
     )
 }
-"""The samplers by name; add a record here, and `diffmath.ddpm.sample` knows it.
+"""The samplers of a `ForwardProcess` by name; add a record here, and `diffmath.ddpm.sample` knows it.
 
 :meta hide-value:
 """
+HEAT = {"heat": Sampler("heat", heat, most_eta=math.inf)}
+
+
+def samplers_of(process: Process) -> dict[str, Sampler]:
+    """The samplers that walk back a process, the first the default.
+
+    Examples
+    --------
+    >>> from diffmath.heat import HeatProcess
+    >>> list(samplers_of(HeatProcess((8, 8))))
+    ['heat']
+    """
+    return HEAT if isinstance(process, HeatProcess) else SAMPLERS
 
 
 def _ddim(process: ForwardProcess, t: int, s: int, eta: float = 0.0) -> tuple[Coefficient, Coefficient, Coefficient]:

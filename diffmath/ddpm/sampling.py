@@ -23,8 +23,8 @@ from diffmath.ddpm._arguments import (
 from diffmath.ddpm._environment import autocast_dtype, choose_device
 from diffmath.ddpm._processes import Processes
 from diffmath.ddpm.guidance import Guided
-from diffmath.ddpm.samplers import SAMPLERS, Sampler, Walk
-from diffmath.process import ForwardProcess, spread
+from diffmath.ddpm.samplers import Sampler, Walk, samplers_of
+from diffmath.process import ForwardProcess, Process, spread
 
 __all__ = ["sample"]
 
@@ -38,11 +38,11 @@ NUMBERS = 2**19  # of points of few dimensions go through the model at once
 @overload
 def sample(
     model: Denoiser,
-    schedule: ForwardProcess,
+    schedule: Process,
     x_T: Tensor | None = ...,
     n_samples: int = ...,
     n_steps: int | None = ...,
-    method: str = ...,
+    method: str | None = ...,
     generator: Seed | None = ...,
     trajectory: None = ...,
     *,
@@ -60,11 +60,11 @@ def sample(
 @overload
 def sample(
     model: Denoiser,
-    schedule: ForwardProcess,
+    schedule: Process,
     x_T: Tensor | None = ...,
     n_samples: int = ...,
     n_steps: int | None = ...,
-    method: str = ...,
+    method: str | None = ...,
     generator: Seed | None = ...,
     *,
     trajectory: Sequence[int],
@@ -82,11 +82,11 @@ def sample(
 @torch.no_grad()
 def sample(
     model: Denoiser,
-    schedule: ForwardProcess,
+    schedule: Process,
     x_T: Tensor | None = None,
     n_samples: int = 9,
     n_steps: int | None = None,
-    method: str = "ancestral",
+    method: str | None = None,
     generator: Seed | None = None,
     trajectory: Sequence[int] | None = None,
     *,
@@ -110,7 +110,7 @@ def sample(
         The noise predictor: ``model(x, t)`` with x of shape (B, ...) and t the times, int64 of shape (B,), returns
         the predicted noise in x's shape. A torch module gets x in the dtype of its parameters. Both are overwritten
         for the next call. `guided` pushes a network's predictions away from a weaker model's.
-    schedule : ForwardProcess
+    schedule : Process
         A `VarianceSchedule`, or another process; the modes of one that has any are the last axes of x.
     x_T : Tensor, shape (N, ...), floating, optional
         The noise to start from, of the model's ``image_shape`` if it has one, else of any shape. It is not changed.
@@ -119,8 +119,9 @@ def sample(
         N, where ``x_T`` is not given.
     n_steps : int, optional
         Steps, 1..T. Defaults to all T of Algorithm 2.
-    method : {"ancestral", "ddim", "heun", "dpmsolver++2m"}
-        The sampler's name in `diffmath.ddpm.samplers.SAMPLERS`: "ancestral" is Algorithm 2; the others are
+    method : {"ancestral", "ddim", "heun", "dpmsolver++2m", "heat"}, optional
+        The sampler's name in `diffmath.ddpm.samplers.SAMPLERS`: "ancestral", the default, is Algorithm 2; "heat" walks
+        back a `diffmath.heat.HeatProcess`, and nothing else does; the others are
         deterministic (but for "ddim" with ``eta > 0``) and solve the probability-flow ODE, to order 1, 2 and 2 away
         from t = 0, where with linear betas the last step leaves an error of first order. "heun" evaluates the model
         2 n - 1 times in n steps, the others n times.
@@ -134,7 +135,8 @@ def sample(
         The times to step through, in place of ``n_steps``: any in 1..T, of which the largest is that of x_T, and is
         T unless x_T is given; the walk ends at 0, given or not.
     eta : float
-        The share of Algorithm 2's noise that "ddim" adds, in standard deviations, from 0 to 1.
+        The share of Algorithm 2's noise that "ddim" adds, in standard deviations, from 0 to 1. For "heat" it is the
+        rate at which noise is renewed, in units of the heat equation's, from 0 to infinity.
     batch_size : int, optional
         The most samples that the model sees at once; it limits memory. Defaults to 100 images, or as many vectors as
         have half a million numbers.
@@ -174,13 +176,15 @@ def sample(
     (2.0, 0.1)
     """
     require_model(model)
-    require_process(schedule, ForwardProcess)
-    if method not in list(SAMPLERS):
-        raise ValueError(f"method must be one of {', '.join(map(repr, SAMPLERS))}; it is {method!r}")
-    sampler, eta = SAMPLERS[method], require_number("eta", eta)
-    if not 0 <= eta <= 1 or (eta and not sampler.takes_eta):
-        takers = ", ".join(repr(s.name) for s in SAMPLERS.values() if s.takes_eta)
-        raise ValueError(f"eta must lie in [0, 1], and be 0 but for {takers}; it is {eta} for {method!r}")
+    require_process(schedule, Process)
+    samplers = samplers_of(schedule)
+    if (method := next(iter(samplers)) if method is None else method) not in list(samplers):
+        raise ValueError(f"method must be one of {', '.join(map(repr, samplers))}; it is {method!r}")
+    sampler, eta = samplers[method], require_number("eta", eta)
+    if not 0 <= eta <= sampler.most_eta:
+        takers = ", ".join(repr(s.name) for s in samplers.values() if s.most_eta)
+        most = max(s.most_eta for s in samplers.values())
+        raise ValueError(f"eta must lie in [0, {most:g}], and be 0 but for {takers}; it is {eta} for {method!r}")
     n_samples = require_count("n_samples", n_samples)
     size = None if batch_size is None else require_count("batch_size", batch_size)
     path = _path(schedule, n_steps, times)
@@ -204,13 +208,12 @@ def sample(
     generator = _fresh_generator(processes, device) if generator is None else as_generator(generator, device)
     image_shape = getattr(model, "image_shape", None)
     if x_T is None:
-        x_T = torch.randn(
-            (n_samples, *(image_shape or schedule.modes or DEFAULT_SHAPE)), generator=generator, device=generator.device
-        )
+        x_T = _start(schedule, n_samples, image_shape or schedule.modes or DEFAULT_SHAPE, generator)
     require_trained_size("x_T", x_T, model)
     x, dtype = x_T.to(device, torch.promote_types(x_T.dtype, torch.float32)), x_T.dtype
     spread(np.empty(schedule.modes), 0, tuple(x.shape[1:]))
-    _require_digits(schedule, path, sampler, x.dtype)
+    if isinstance(schedule, ForwardProcess):
+        _require_digits(schedule, path, sampler, x.dtype)
     size = size or (100 if x.ndim > 2 else max(100, NUMBERS // x[0].numel()))
     network = _compiled(model, device) if compile else model
     precision = autocast_dtype(device) if autocast else None
@@ -232,7 +235,7 @@ def sample(
             return
         for part, result in zip(x.split(size), out.split(size), strict=True):
             eps = network(fed[: len(part)].copy_(part), at[: len(part)].fill_(t))
-            result.copy_(check_prediction(eps, part, finite=t == path[0]))
+            result.copy_(check_prediction(eps, part, shape=result.shape, finite=t == path[0]))
             bar.update(len(part))
 
     states = {path[0]: x.clone()}
@@ -248,14 +251,24 @@ def sample(
         x = _gathered(x, noise.shape, own, processes)
         if not torch.isfinite(x).all():  # looked at once, so that no step waits for the device
             raise ValueError("the model's predictions led to NaN or infinity")
+    images: Tensor = schedule.image(x).to(dtype)
     if trajectory is None:
-        return x.to(dtype)
+        return images
     gathered = [_gathered(states[t], noise.shape, own, processes) for t in wanted]
     stacked = torch.stack(gathered) if gathered else x.new_empty((0, *x.shape))
-    return x.to(dtype), stacked.to(dtype)
+    return images, stacked.to(dtype)
 
 
-def _path(schedule: ForwardProcess, n_steps: int | None, times: Sequence[int] | None) -> list[int]:
+def _start(schedule: Process, n_samples: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """The states at T to walk back from, those of the process or standard Gaussian noise of a shape."""
+    if hasattr(schedule, "start"):
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        return torch.from_numpy(schedule.start(n_samples, np.random.default_rng(seed))).float()
+    noise = torch.randn((n_samples, *shape), generator=generator, device=generator.device)
+    return noise
+
+
+def _path(schedule: Process, n_steps: int | None, times: Sequence[int] | None) -> list[int]:
     """The times of the walk, from the noise down to 0."""
     if times is None:
         return [int(t) for t in schedule.subsequence(n_steps)[::-1]]

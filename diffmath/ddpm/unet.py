@@ -40,12 +40,18 @@ class UNet(nn.Module):
         Height and width of the images, multiples of 4. `diffmath.ddpm.sample` makes images of this size by default;
         the parameters do not depend on it.
 
+    channels_out : int, optional
+        Channels of the prediction, where they are not those of the images.
+    patch : int
+        The side of the squares of pixels that become channels before the first layer, and pixels again after the last:
+        the network works on images that are so many times smaller, and ``image_size`` is a multiple of 4 of them.
+
     Raises
     ------
     TypeError
         If one of them is no integer.
     ValueError
-        If ``channels`` is less than 1, ``width`` is odd, or ``image_size`` is no multiple of 4.
+        If one of them is less than 1, ``width`` is odd, or ``image_size`` is no multiple of 4.
 
     Examples
     --------
@@ -55,23 +61,36 @@ class UNet(nn.Module):
     (3, 64, 48)
     """
 
-    def __init__(self, width: int = 64, channels: int = 1, image_size: int | Sequence[int] = 32) -> None:
+    def __init__(
+        self,
+        width: int = 64,
+        channels: int = 1,
+        image_size: int | Sequence[int] = 32,
+        *,
+        channels_out: int | None = None,
+        patch: int = 1,
+    ) -> None:
         super().__init__()
         width, channels = require_count("width", width, 2), require_count("channels", channels)
+        channels_out = channels if channels_out is None else require_count("channels_out", channels_out)
+        self._unit = 4 * require_count("patch", patch)
         if width % 2:
             raise ValueError(f"width must be even; it is {width}")
         sizes = require_counts("image_size", image_size if isinstance(image_size, (list, tuple)) else [image_size])
-        if len(sizes) > 2 or any(size % 4 for size in sizes):
-            raise ValueError(f"image_size must be a multiple of 4, or two of them; it is {image_size}")
+        if len(sizes) > 2 or any(size % self._unit for size in sizes):
+            raise ValueError(f"image_size must be a multiple of {self._unit}, or two of them; it is {image_size}")
         size = sizes[0] if sizes[0] == sizes[-1] else sizes
         self._size = sizes[0], sizes[-1]
         self.config: dict[str, Any] = {"width": width, "channels": channels, "image_size": size}
+        self.config |= {"channels_out": channels_out} if channels_out != channels else {}
+        self.config |= {"patch": patch} if patch != 1 else {}
         groups = max(n for n in range(1, GROUPS + 1) if width % n == 0)
         c = width
         residual = partial(ResidualBlock, embedding=4 * c, groups=groups)
         attention = partial(AttentionBlock, groups=groups)
         self.embedding = TimeEmbedding(c)
-        self.conv_in = nn.Conv2d(channels, c, 3, padding=1)
+        self.fold, self.unfold = nn.PixelUnshuffle(patch), nn.PixelShuffle(patch)
+        self.conv_in = nn.Conv2d(channels * patch**2, c, 3, padding=1)
         self.res1, self.res2 = residual(c, c), residual(c, c)
         self.down1 = nn.Conv2d(c, 2 * c, 3, stride=2, padding=1)
         self.res3, self.res4 = residual(2 * c, 2 * c), residual(2 * c, 2 * c)
@@ -87,7 +106,7 @@ class UNet(nn.Module):
         self.up1 = nn.ConvTranspose2d(2 * c, c, 3, stride=2, padding=1, output_padding=1)
         self.res13, self.res14 = residual(2 * c, c), residual(2 * c, c)
         self.norm_out = nn.GroupNorm(groups, 2 * c)
-        self.conv_out = nn.Conv2d(2 * c, channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(2 * c, channels_out * patch**2, 3, padding=1)
         # The untrained network predicts zero, the mean of the noise: training starts at a loss of exactly E|eps|^2.
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
@@ -142,13 +161,13 @@ class UNet(nn.Module):
         Parameters
         ----------
         x : Tensor, shape (B, channels, H, W), floating
-            Noisy images; H and W multiples of 4.
+            Noisy images; H and W multiples of 4 patches.
         t : Tensor, shape (B,)
             Their times, 1..T.
 
         Returns
         -------
-        Tensor, the shape of ``x``
+        Tensor, the shape of ``x``, with the channels of the prediction
             In the dtype of the parameters, or autocast's.
 
         Raises
@@ -156,15 +175,15 @@ class UNet(nn.Module):
         ValueError
             If a shape is not as above.
         """
-        if x.ndim != 4 or x.shape[1] != self.config["channels"] or x.shape[2] % 4 or x.shape[3] % 4:
+        if x.ndim != 4 or x.shape[1] != self.config["channels"] or x.shape[2] % self._unit or x.shape[3] % self._unit:
             raise ValueError(
-                f"x must have shape (B, {self.config['channels']}, H, W) with H and W multiples of 4; "
+                f"x must have shape (B, {self.config['channels']}, H, W) with H and W multiples of {self._unit}; "
                 f"its shape is {tuple(x.shape)}"
             )
         if t.shape != x.shape[:1]:
             raise ValueError(f"t must have one entry for each of the {len(x)} images; its shape is {tuple(t.shape)}")
         emb = self.embedding(t)
-        h_in = self.conv_in(x)
+        h_in = self.conv_in(self.fold(x))
         h1 = self.res1(h_in, emb)
         h2 = self.res2(h1, emb)
         h3 = self.res3(self.down1(h2), emb)
@@ -181,7 +200,7 @@ class UNet(nn.Module):
         h = self.up1(self.att12(self.res12(torch.cat([h, h3], dim=1), emb)))
         h = self.res13(torch.cat([h, h2], dim=1), emb)
         h = self.res14(torch.cat([h, h1], dim=1), emb)
-        out: Tensor = self.conv_out(F.silu(self.norm_out(torch.cat([h, h_in], dim=1))))
+        out: Tensor = self.unfold(self.conv_out(F.silu(self.norm_out(torch.cat([h, h_in], dim=1)))))
         return out
 
 

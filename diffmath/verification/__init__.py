@@ -7,7 +7,8 @@ exact or 50-digit arithmetic, the general rules of `diffmath.gaussian`, numerica
 solutions of the differential equation, and for Algorithm 1 a training with a known minimiser.
 
 Each part of the paper has a module, whose docstring explains its tolerances: ``forwards``, ``backwards``,
-``algorithms``, ``flow`` and ``stability``. ``beyond`` has the equations (24)-(29), which the paper does not have.
+``algorithms``, ``flow`` and ``stability``. ``beyond`` has the equations (24)-(29), which the paper does not have, and
+``heat`` those of the heat model, (31)-(35).
 """
 
 from diffmath.verification.checks import Check, Example, check

@@ -11,13 +11,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from diffmath._arguments import require_count, require_each
-from diffmath.verification import algorithms, backwards, beyond, flow, forwards, stability
+from diffmath.verification import algorithms, backwards, beyond, flow, forwards, heat, stability
 from diffmath.verification._references import worst_error
 from diffmath.verification.checks import Check, Example
 
 __all__ = ["CHECKS", "Result", "verify"]
 
-PARTS = (forwards, backwards, algorithms, flow, stability, beyond)
+PARTS = (forwards, backwards, algorithms, flow, stability, beyond, heat)
 CHECKS = tuple(item for part in PARTS for item in vars(part).values() if isinstance(item, Check))
 """All checks, in the order of the paper: at least one for each equation and algorithm. Then what goes beyond it."""
 

@@ -73,9 +73,9 @@ def test_a_process_with_modes(tmp_path):
     result = train(mlp(), Decay(), points, 3, loss=watched, **QUICK)
     assert len(seen) == 3
     assert sample(result.model, Decay(), n_samples=4).shape == (4, 2)
-    with pytest.raises(TypeError, match="schedule must be a VarianceSchedule; it is a Decay"):
+    with pytest.raises(TypeError, match="schedule must be a VarianceSchedule or a HeatProcess; it is a Decay"):
         train(mlp(), Decay(), points, 3, directory=tmp_path, **QUICK)
-    with pytest.raises(TypeError, match="schedule must be a ForwardProcess"):
+    with pytest.raises(TypeError, match="schedule must be a Process"):
         train(mlp(), 500, points, 3, **QUICK)
 
 

@@ -215,7 +215,7 @@ def test_predictions():
     for function in (sample, variational_bound):
         with pytest.raises(TypeError, match="model must be callable.*; it is a NoneType"):
             function(None, SHORT, x)
-        with pytest.raises(TypeError, match="schedule must be a (VarianceSchedule|ForwardProcess); it is a function"):
+        with pytest.raises(TypeError, match="schedule must be a (VarianceSchedule|Process); it is a function"):
             function(MODEL, MODEL, x)
 
 

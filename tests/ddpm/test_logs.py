@@ -39,7 +39,7 @@ def test_log(images, tmp_path):
         ("3", "12", "0.8", "0.001"),
         ("6", "24", "1.6", "0.001"),
     ]
-    batches = Batches(images, SCHEDULE.n_steps, 4, 0, Processes())
+    batches = Batches(images, SCHEDULE, 4, 0, Processes())
     for i, entry in enumerate(entries):
         losses = [[] for _ in levels]
         for step in range(3 * i, 3 * i + 3):

@@ -122,7 +122,7 @@ def test_a_new_sampler_is_a_record(monkeypatch):
             walk.predict(x, walk.times[0], x)
             yield s, x.mul_(1 - walk.eta)
 
-    monkeypatch.setitem(SAMPLERS, "straight", Sampler("straight", straight, takes_eta=True))
+    monkeypatch.setitem(SAMPLERS, "straight", Sampler("straight", straight, most_eta=1.0))
     x = sample(lambda x, t: x + 1, PAPER, torch.zeros(2, 3), n_steps=2, method="straight", eta=0.5)
     assert torch.equal(x, torch.full((2, 3), 0.75))
     with pytest.raises(ValueError, match="be 0 but for 'ddim', .*'straight'; it is 0.5 for 'heun'"):

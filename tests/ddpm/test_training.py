@@ -74,14 +74,14 @@ def test_batches_cover_each_epoch():
     """An epoch has every image once, across batches that straddle its end; the order changes between epochs."""
     schedule = VarianceSchedule.linear(7)
     images = torch.arange(10.0).reshape(10, 1)
-    batches = Batches(images, 7, 4, 0, Processes())
+    batches = Batches(images, VarianceSchedule.linear(7), 4, 0, Processes())
     stream = torch.cat([batches(step)[0].flatten() for step in range(10)]).tolist()
     epochs = [stream[i : i + 10] for i in range(0, 40, 10)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
     x_0, eps, t = batches(3)
     assert torch.equal(OnDevice(schedule, images).add_noise(x_0, eps, t), schedule.add_noise(x_0, eps, t))
-    again = Batches(images, 7, 4, 0, Processes())(3)
+    again = Batches(images, VarianceSchedule.linear(7), 4, 0, Processes())(3)
     assert all(torch.equal(a, b) for a, b in zip((x_0, eps, t), again, strict=True))
     many = torch.cat([batches(step)[2] for step in range(2000)])
     counts = torch.bincount(many, minlength=8)
@@ -167,7 +167,13 @@ def test_really_compiled():
 def test_compiled_gradients():
     """Those of a whole network agree with the network's own to the rounding of sums of a hundred terms."""
     model, schedule = MLP(width=16, depth=1), VarianceSchedule.cosine(50)
-    batch = Batches(torch.randn((64, 2), generator=torch.Generator().manual_seed(0)), 50, 64, 0, Processes())(0)
+    batch = Batches(
+        torch.randn((64, 2), generator=torch.Generator().manual_seed(0)),
+        schedule,
+        64,
+        0,
+        Processes(),
+    )(0)
     expected, found = (gradients(squared_error, each, model, schedule, batch) for each in (model, torch.compile(model)))
     assert differing(expected, found, 1e-5) == []
     assert len(expected) == len(list(model.parameters()))

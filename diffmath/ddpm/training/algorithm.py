@@ -86,12 +86,12 @@ def squared_error(model: Predictor, process: Any, x_0: Tensor, eps: Tensor, t: T
     return (eps - check_prediction(model(x_t, t), x_t)).square().flatten(1).mean(dim=1)
 
 
-def predictor(network: Predictor, device: torch.device, dtype: torch.dtype | None) -> Predictor:
+def predictor(network: Predictor, process: Any, device: torch.device, dtype: torch.dtype | None) -> Predictor:
     """The network under autocast to a dtype, if any; its predictions are checked and have the dtype of x_t."""
 
     def predict(x_t: Tensor, t: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             prediction = network(x_t, t)
-        return check_prediction(prediction, x_t).to(x_t.dtype)
+        return check_prediction(prediction, x_t, shape=process.prediction_shape(x_t.shape)).to(x_t.dtype)
 
     return predict

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffmath.ddpm._processes import Processes
-from diffmath.process import ForwardProcess, spread
+from diffmath.process import ForwardProcess, Process, spread
 
 __all__ = ["Batches", "OnDevice"]
 
@@ -23,14 +23,16 @@ class Batches:
     Parameters
     ----------
     images : Tensor, shape (N, ...)
-    n_times : int
-        T.
+    process : Process
+        Its T, and how often each time is to be drawn.
     batch_size, seed : int
     processes : Processes
     """
 
-    def __init__(self, images: Tensor, n_times: int, batch_size: int, seed: int, processes: Processes) -> None:
-        self.images, self.n_times, self.batch_size, self.seed = images, n_times, batch_size, seed
+    def __init__(self, images: Tensor, process: Process, batch_size: int, seed: int, processes: Processes) -> None:
+        self.images, self.n_times, self.batch_size, self.seed = images, process.n_steps, batch_size, seed
+        frequencies = process.frequencies
+        self.frequencies = None if frequencies is None else torch.tensor(frequencies, device=images.device)
         self.own = processes.share(batch_size)
         self.generator = torch.Generator(images.device)
         self.order: tuple[int, Tensor] | None = None
@@ -39,7 +41,10 @@ class Batches:
         """x_0, eps and t of a step, 0 the first."""
         x_0 = self.images[self._indices(step)[self.own]]
         self.generator.manual_seed(_mix(self.seed, 1, step))
-        t = torch.randint(1, self.n_times + 1, (self.batch_size,), device=x_0.device, generator=self.generator)
+        if self.frequencies is None:
+            t = torch.randint(1, self.n_times + 1, (self.batch_size,), device=x_0.device, generator=self.generator)
+        else:
+            t = 1 + torch.multinomial(self.frequencies, self.batch_size, replacement=True, generator=self.generator)
         self.generator.manual_seed(_mix(self.seed, 2, step))
         shape = (self.batch_size, *x_0.shape[1:])
         eps = torch.randn(shape, dtype=x_0.dtype, device=x_0.device, generator=self.generator)
@@ -64,6 +69,11 @@ class OnDevice:
 
     Everything else is the process's.
     """
+
+    @classmethod
+    def of(cls, process: Process, like: Tensor) -> Any:
+        """The process on the device of a tensor; itself, if it is none of `ForwardProcess`."""
+        return cls(process, like) if isinstance(process, ForwardProcess) else process
 
     def __init__(self, process: ForwardProcess, like: Tensor) -> None:
         self._process = process

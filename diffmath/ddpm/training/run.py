@@ -20,7 +20,7 @@ from diffmath._files import as_path, held, require_writable, sweep
 from diffmath.ddpm._arguments import require_process
 from diffmath.ddpm._environment import autocast_dtype, choose_device, memory_format, provenance
 from diffmath.ddpm._processes import Processes
-from diffmath.ddpm.checkpoints import read_tensors, save_checkpoint, stored_weights, to_json
+from diffmath.ddpm.checkpoints import read_tensors, require_stored, save_checkpoint, stored_weights, to_json
 from diffmath.ddpm.training.algorithm import Hook, Loss, Predictor, minimise, predictor, squared_error
 from diffmath.ddpm.training.batches import Batches, OnDevice
 from diffmath.ddpm.training.compiled import gradients, require_equal_gradients
@@ -29,8 +29,7 @@ from diffmath.ddpm.training.hooks import Callback, Checkpoints, Clock, Logging, 
 from diffmath.ddpm.training.log import Log
 from diffmath.ddpm.training.settings import as_images, decays_of, minutes_of, settings_of
 from diffmath.ddpm.training.state import State
-from diffmath.process import ForwardProcess
-from diffmath.schedule import VarianceSchedule
+from diffmath.process import Process
 
 __all__ = ["TrainingResult", "steps_done", "train"]
 
@@ -57,7 +56,7 @@ class TrainingResult(NamedTuple):
 
 def train(
     model: nn.Module,
-    schedule: ForwardProcess,
+    schedule: Process,
     images: Any,
     n_steps: int,
     *,
@@ -95,8 +94,8 @@ def train(
     ----------
     model : torch.nn.Module
         Called as ``model(x_t, t)``; it is moved to the device and trained in place.
-    schedule : ForwardProcess
-        A `VarianceSchedule` if a directory is given.
+    schedule : Process
+        A `VarianceSchedule` or a `diffmath.heat.HeatProcess` if a directory is given.
     images : Tensor or array, shape (N, ...), floating
         The training set; pixels of images lie in [-1, 1].
     n_steps, batch_size : int
@@ -157,7 +156,9 @@ def train(
     True
     """
     n_steps = require_count("n_steps", n_steps)
-    require_process(schedule, ForwardProcess if directory is None else VarianceSchedule)
+    require_process(schedule, Process)
+    if directory is not None:
+        require_stored(schedule)
     images = as_images(images, model)
     for name, record in (("metadata", metadata), ("started_from", started_from)):
         require_instance(name, {} if record is None else record, Mapping)
@@ -227,8 +228,8 @@ def train(
             processes.by_first(lambda: stack.enter_context(held(path.parent)))
         log = None if path is None else _opened(path, state, n_steps, resume, change_settings, tensorboard)
         network: Predictor = DistributedDataParallel(model) if processes.size > 1 else model
-        batches = Batches(images.to(device), schedule.n_steps, settings["batch_size"], settings["seed"], processes)
-        process = OnDevice(schedule, batches.images)
+        batches = Batches(images.to(device), schedule, settings["batch_size"], settings["seed"], processes)
+        process = OnDevice.of(schedule, batches.images)
         model.train()
         bar = tqdm(
             total=n_steps * settings["batch_size"],
@@ -242,9 +243,9 @@ def train(
         stack.enter_context(bar)
         interrupted = stack.enter_context(deferred_interrupts(path is not None, impatient=processes.size == 1))
         clock = Clock(state, device)
-        predict = predictor(network, device, dtype)
+        predict = predictor(network, schedule, device, dtype)
         if compile and state.step < n_steps:
-            eager, predict = predict, predictor(torch.compile(network), device, dtype)
+            eager, predict = predict, predictor(torch.compile(network), schedule, device, dtype)
             first = batches(state.step)
             plain, compiled = (gradients(loss, each, model, process, first) for each in (eager, predict))
             require_equal_gradients(plain, compiled, dtype)
@@ -255,7 +256,7 @@ def train(
         ]
         if others is not None:
             epoch, table = max(1, round(len(images) / settings["batch_size"])), path and path.with_name(HeldOut.NAME)
-            predicting = partial(predictor, device=device, dtype=dtype)
+            predicting = partial(predictor, process=schedule, device=device, dtype=dtype)
             hooks.append(HeldOut(state, clock, others, loss, process, predicting, epoch, n_steps, table))
         if path is not None:
             checkpoints = Checkpoints(state, clock, log, checkpoint_minutes, interrupted)
@@ -267,7 +268,6 @@ def train(
         minimise(loss, predict, process, batches, state, n_steps, hooks)
         record, average = state.record(), averages[state.best].eval()
         if path is not None and processes.first:
-            assert isinstance(schedule, VarianceSchedule)
             save_checkpoint(path.with_name(WEIGHTS), average, schedule, record, dtype=_half_precision(average))
         processes.wait()  # until the files are there
     return TrainingResult(average, state.losses, record)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from diffmath._arguments import require_callable, require_count, require_number, require_pixels
 from diffmath.ddpm._arguments import as_floating, as_tensor
-from diffmath.process import ForwardProcess
+from diffmath.process import Process
 
 __all__ = ["ADDED_LATER", "CHANGEABLE", "as_images", "decays_of", "learning_rate", "minutes_of", "settings_of"]
 
@@ -34,7 +34,7 @@ ADDED_LATER: dict[str, Any] = {
 
 def settings_of(
     model: nn.Module,
-    schedule: ForwardProcess,
+    schedule: Process,
     images: Tensor,
     n_steps: int,
     loss: Callable[..., Any],
@@ -131,11 +131,10 @@ def _pair_of(name: str, values: Any) -> list[float]:
     return [require_number(f"each of {name}", value) for value in pair]
 
 
-def _digest_of_process(process: ForwardProcess) -> str:
-    """What tells one process from another: beta, or without it the pair (alpha_bar, variance) at all times."""
-    t = np.arange(1, process.n_steps + 1)
-    pair = [process.beta] if hasattr(process, "beta") else process.transition(t, np.zeros_like(t))
-    return hashlib.sha256(b"".join(np.asarray(array).tobytes() for array in pair)).hexdigest()[:16]
+def _digest_of_process(process: Process) -> str:
+    """What tells one process from another: its arrays; of a schedule beta with its entry 0, as always."""
+    arrays = [process.beta] if hasattr(process, "beta") else process.arrays().values()
+    return hashlib.sha256(b"".join(np.asarray(array).tobytes() for array in arrays)).hexdigest()[:16]
 
 
 def _digest(tensors: Iterable[Tensor]) -> str:

@@ -22,8 +22,7 @@ from diffmath.ddpm.checkpoints import (
 )
 from diffmath.ddpm.training.log import NoiseLevels
 from diffmath.ddpm.training.settings import ADDED_LATER, CHANGEABLE, decays_of, learning_rate
-from diffmath.process import ForwardProcess
-from diffmath.schedule import VarianceSchedule
+from diffmath.process import Process
 
 __all__ = ["State", "TrainingDivergedError"]
 
@@ -70,7 +69,7 @@ class State:
         model: nn.Module,
         averages: Sequence[nn.Module],
         optimizer: torch.optim.Optimizer,
-        schedule: ForwardProcess,
+        schedule: Process,
         settings: dict[str, Any],
         metadata: dict[str, Any],
         origin: dict[str, Any],
@@ -195,7 +194,6 @@ class State:
         """Write the checkpoint to resume from. All processes call, the first writes."""
         self.check()  # never replace a good checkpoint by a bad one
         sums = self.processes.sum(self.levels.sums.clone())
-        assert isinstance(self.schedule, VarianceSchedule)  # as `train` has seen to
         self.kept = self.step
         if self.path is None or not self.processes.first:
             return
