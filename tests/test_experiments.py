@@ -1,4 +1,4 @@
-"""Every experiment runs in its small form."""
+"""Every experiment runs in its small form, two of them in each run of the tests."""
 
 import importlib
 import json
@@ -13,10 +13,14 @@ from diffmath.ddpm.samplers import SAMPLERS
 
 ROOT = Path(__file__).parent.parent
 DESCRIBED = ("ancestral", "ddim", "heun", "dpmsolver++2m")  # the samplers whose cost the docstring of the curve states
+QUICK = ("pde_convergence", "pde_stability")  # the others are run in their small form by -m slow
 SCRIPTS = sorted(path for path in (ROOT / "experiments").glob("*.py") if not path.stem.startswith("_"))
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path.stem not in QUICK), id=path.stem) for path in SCRIPTS],
+)
 def test_smoke(script, tmp_path):
     arguments = ["--smoke", "--results", tmp_path / "results.json"]
     done = subprocess.run(

@@ -225,6 +225,7 @@ def test_torchrun(tmp_path):
     np.testing.assert_allclose(two, one, atol=1e-5)  # convolutions of batches of 3, and of 1 and 2
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(tmp_path):
     """SIGKILL, 8 times, while it trains and saves after each step: always resumable, and in the end the same."""
     rng = random.Random(0)

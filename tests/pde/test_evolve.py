@@ -13,7 +13,7 @@ from tests.pde.flows import BOX, FLOW, grid
 from tests.strategies import boxes
 
 
-@settings(max_examples=100)  # of up to 9 x 9 x 9 cells at eight times
+@settings(max_examples=min(100, settings.default.max_examples))  # of up to 9 x 9 x 9 cells at eight times
 @given(boxes(), st.integers(1, 3), st.integers(0, 2**32 - 1), st.sampled_from(["gradient", "value", "laplacian"]))
 @example(Box((300,)), 1, 0, "gradient")
 @example(Box((70, 40), (3.0, 1.0)), 2, 0, "gradient")

@@ -94,7 +94,7 @@ def test_any_time(c, t):
     assert ds.multiplier.item() == pytest.approx(multiplier, rel=tolerance(c), abs=0)
 
 
-@settings(max_examples=100)  # of up to 200 modes in 80 digits
+@settings(max_examples=min(100, settings.default.max_examples))  # of up to 200 modes in 80 digits
 @given(st.data())
 def test_several_dimensions(data):
     box = data.draw(boxes(max_cells=6))
@@ -104,7 +104,7 @@ def test_several_dimensions(data):
 
 
 @pytest.mark.parametrize("s", [0, 2])
-@settings(max_examples=50)
+@settings(max_examples=min(50, settings.default.max_examples))
 @given(data=st.data())
 def test_other_quadratic_functionals(data, s):
     c = data.draw(wide_spectra(24))

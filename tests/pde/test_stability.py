@@ -11,7 +11,7 @@ from diffmath.pde.stability import SOLVERS, jacobian
 FLOW = RenormalizedFlow(Box(shape=(48,)))
 
 
-@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize("k", [2, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 5))])
 def test_three_ways(k):
     """Theory and eigenvalues to 1e-8, of the Laplacian and of its differences; measured rates to 1e-3."""
     ds = FLOW.check_stability(k)

@@ -78,7 +78,9 @@ def test_solve_ivp_that_stops_short():
         integrate(BOX, SMOOTH, [1.0], integrator="solve_ivp", preserve=Noisy())
 
 
-@pytest.mark.parametrize(("name", "n_steps"), [("pade02", 100_000)] + [(name, 5000) for name in LINEAR])
+@pytest.mark.parametrize(
+    ("name", "n_steps"), [pytest.param("pade02", 100_000, marks=pytest.mark.slow)] + [(name, 5000) for name in LINEAR]
+)
 def test_energy_is_kept(name, n_steps):
     """Drift of at most 1e-14: every step ends by rescaling, so nothing accumulates."""
     dt = 1e-4 if n_steps > 5000 else 1e-3
