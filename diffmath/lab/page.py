@@ -38,8 +38,8 @@ def write_page(path: str | os.PathLike[str]) -> None:
 def page() -> str:
     """The lab as one HTML page, of about 11 MB: it needs no other file, and no network.
 
-    It has five parts: the program, the style, the network as WebAssembly, its checkpoint, and the tensors of `_images`.
-    The files are embedded in base64.
+    It has five parts: the program, the style, the network as WebAssembly, its checkpoint, and images: a digit of each
+    class and the moments of MNIST. The files are embedded in base64.
 
     Examples
     --------

@@ -111,15 +111,20 @@ export function start(pages) {
   const views = {};
   const shared = {};
   let current = null;
+  let writing = 0; // the timer of the hash, which browsers let a page change a few times a second only
+  const write = () => {
+    writing = 0;
+    history.replaceState(null, "", toHash(current.page, current.state));
+  };
   const remember = (view) => {
-    history.replaceState(null, "", toHash(view.page, view.state));
+    if (!writing) writing = setTimeout(write, 200);
     for (const name of SHARED) if (name in view.state) shared[name] = view.state[name];
   };
   const links = pages.map((page) => el("a", { href: `#${page.id}` }, page.title));
   navigation.append(...links);
 
-  function open() {
-    const { page, state } = fromHash(location.hash, pages);
+  function open(hash) {
+    const { page, state } = fromHash(hash, pages);
     if (!views[page.id]) {
       views[page.id] = new View(page, remember);
       main.append(views[page.id].element);
@@ -131,14 +136,15 @@ export function start(pages) {
     }
     current = view;
     view.element.hidden = false;
-    links.forEach((link, i) => link.toggleAttribute("aria-current", pages[i] === page));
+    links.forEach((link, i) => link.setAttribute("aria-current", pages[i] === page ? "page" : "false"));
     document.title = `${page.title} – diffmath lab`;
     const kept = Object.entries(shared).filter(([name]) => name in page.controls);
     view.set({ ...Object.fromEntries(kept), ...state });
   }
 
   const redraw = () => current.draw();
-  window.addEventListener("hashchange", open);
+  // Not location.hash, which `write` may have changed in the meantime.
+  window.addEventListener("hashchange", (event) => open(new URL(event.newURL).hash));
   window.addEventListener("resize", redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   document.querySelector("#theme").addEventListener("click", () => {
@@ -147,6 +153,6 @@ export function start(pages) {
     root.dataset.theme = dark ? "light" : "dark";
     redraw();
   });
-  open();
+  open(location.hash);
   return { view: () => current };
 }

@@ -202,7 +202,7 @@ def discrete_eigenvalues(box: Box) -> Any:
 @check(
     "(22), differences",
     "five schemes: the discrete flow, and lambda",
-    code=[f"{FLOW}.solve", f"{STEPPING}.integrate", "diffmath.pde.norms.QuadraticNorm.measure"],
+    code=[f"{FLOW}.solve", f"{STEPPING}.integrate", "diffmath.pde.norms.Norm.measure"],
     method="exact solution",
     tolerance=64 * EPS,
     share=0.1,

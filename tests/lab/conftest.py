@@ -25,10 +25,14 @@ class Watched:
 
     def open(self, place):
         """Go to a place within the page, such as "flow?t=-3", and wait until it is drawn."""
-        self.page.evaluate("place => { location.hash = place; }", place)
-        name = place.partition("?")[0]
-        self.page.wait_for_function("name => lab.view().page.id === name", arg=name)
-        self.page.evaluate("() => new Promise(done => setTimeout(done, 0))")  # after the event of the new hash
+        self.page.evaluate(
+            """place => new Promise(done => {
+                if (location.hash === `#${place}`) done();
+                addEventListener("hashchange", () => done(), { once: true });
+                location.hash = place;
+            })""",
+            place,
+        )
 
     def python(self):
         """The lines of Python that the page shows."""

@@ -69,7 +69,7 @@ def test_keys_draw_and_the_hash_remembers(lab):
         lab.page.keyboard.press(key)
     changed = lab.page.evaluate("lab.view().state.drawing")
     assert [i for i in range(33) if drawing[i] != changed[i]] == [2]
-    assert f"drawing={changed}" in lab.page.url
+    lab.page.wait_for_url(f"**drawing={changed}**")
     lab.page.reload()
     lab.page.wait_for_function("window.lab")
     assert lab.page.evaluate("lab.view().state.drawing") == changed
@@ -84,6 +84,17 @@ def test_a_pointer_draws(lab):
     lab.page.mouse.move(box["x"] + box["width"] / 2 + 40, box["y"] + 30)
     lab.page.mouse.up()
     assert lab.page.evaluate("lab.view().state.initial") == "drawn"
+
+
+def test_play_plays_until_pause(lab):
+    lab.open("flow?t=-6")
+    lab.page.get_by_role("button", name="Play").press("Enter")
+    lab.page.wait_for_function("lab.view().state.t > -5.5")
+    lab.page.get_by_role("button", name="Pause").press("Enter")
+    t = lab.page.evaluate("lab.view().state.t")
+    lab.page.wait_for_timeout(150)
+    assert lab.page.evaluate("lab.view().state.t") == t
+    assert lab.page.get_by_role("button", name="Play").is_visible()
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,9 @@ def test_a_run_by_the_keyboard(lab):
     assert lab.numbers() == {"time t": "0", "steps": "5 of 5"}
     lab.page.locator("#backward-frame").press("Home")
     assert lab.numbers()["time t"] == "500"
-    assert "frame=0" in lab.page.url
+    lab.page.wait_for_url("**frame=0")
+    lab.page.locator("#backward-seed").press("ArrowRight")
+    assert lab.numbers() == {"x at the start": "press Run"}
 
 
 def test_stop_stops_within_two_steps(lab):
@@ -164,7 +166,7 @@ def test_a_drawing_is_kept_by_the_hash_and_goes_to_the_next_page(lab):
         sheet.press(key)
     drawing = lab.page.evaluate("lab.view().state.drawing")
     assert drawing.count("0") < 256
-    assert f"drawing={drawing}" in lab.page.url
+    lab.page.wait_for_url(f"**drawing={drawing}")
     lab.page.get_by_role("link", name="Backward").click()
     lab.page.wait_for_function("lab.view().page.id === 'backward'")
     assert lab.page.evaluate("lab.view().state.drawing") == drawing

@@ -4,7 +4,7 @@ import { Crew } from "../crew.mjs";
 import { images, paperSchedule } from "../data.mjs";
 import { matchedStart, Moments } from "../denoisers.mjs";
 import { SIDE } from "../drawing.mjs";
-import { drawImages, plot } from "../plot.mjs";
+import { drawImages, plot, prepared } from "../plot.mjs";
 import { Gaussian } from "../random.mjs";
 import { SAMPLERS } from "../samplers.mjs";
 import { times } from "../schedule.mjs";
@@ -18,6 +18,9 @@ const numbers = (values) => values.map((value) => [String(value), String(value)]
 
 export const crew = new Crew();
 export const moments = memo(() => new Moments(images()));
+
+// All that a run depends on.
+const settingsOf = ({ frame, ...settings }) => JSON.stringify(settings);
 
 // The time at which a run begins.
 const firstTime = (state) => (fromImage(state) ? state.from : paperSchedule().n_steps);
@@ -64,6 +67,7 @@ function build(view) {
     spread: view.figure("Mean and standard deviation of the pixels along the film."),
   };
   let frames = [];
+  let filmed = ""; // the settings of the frames
   let running = null; // {stopped}
   const run = view.button("Run", () => void begin());
   const stop = view.button("Stop", halt);
@@ -86,6 +90,7 @@ function build(view) {
     running = mine;
     [run.disabled, stop.disabled] = [true, false];
     const samples = starts(state);
+    filmed = settingsOf(state);
     frames = [{ t: firstTime(state), states: samples.map(({ x_T }) => x_T), images: samples.map(() => null) }];
     view.set({ frame: 1 });
     const { method, weight, seed } = state;
@@ -103,9 +108,15 @@ function build(view) {
   return { draw, python, leave: halt };
 
   function draw(state) {
+    if (frames.length > 0 && filmed !== settingsOf(state)) {
+      frames = [];
+      halt();
+      return;
+    }
     if (frames.length === 0) {
       const samples = starts(state);
       drawFrame({ states: samples.map(({ x_T }) => x_T), images: samples.map(() => null) });
+      for (const canvas of [figures.strip, figures.spread]) prepared(canvas); // empty
       view.show({ "x at the start": "press Run" });
       return;
     }
