@@ -59,7 +59,8 @@ GUARDS = {  # those that are quick and see most come first
     "pde/inverse": ["tests/pde/test_inverse.py"],
     "pde/stochastic": ["tests/pde/test_stochastic.py"],
     "pde/invariant": ["tests/pde/test_stochastic.py"],
-    "pde/reversal": ["tests/pde/test_stochastic.py"],
+    "pde/reversal": ["tests/pde/test_reversal.py"],
+    "pde/harmonics": ["tests/pde/test_reversal.py"],
     "pde/flow": ["tests/pde/test_flow.py", "tests/pde/test_evolve.py", "tests/pde/test_preserved.py"],
 }
 LONG = "not energy_is_kept"  # 100,000 steps: the shorter test of every functional sees the same

@@ -185,8 +185,12 @@ def picture_10(found, figure, run):
         assert np.cos(2 * angles).mean() == pytest.approx(expected, abs=0.03)
     np.testing.assert_allclose(found.shares, found.expected, atol=0.02)
     for angles in found.back.values():
-        first = (np.exp(1j * found.model.angles) * found.model.p_0).mean() * 2 * np.pi
-        assert np.exp(1j * angles).mean() == pytest.approx(first, abs=0.03)
+        z = np.array([np.cos(angles), np.sin(angles)])
+        means = found.circle.harmonics.basis(z).mean(axis=1)[:3]
+        np.testing.assert_allclose(means, found.circle.coefficients(0.0)[:3], atol=0.03)  # three deviations
+    means = found.sphere.harmonics.basis(found.dots).mean(axis=1)[:4]
+    np.testing.assert_allclose(means, found.sphere.coefficients(0.0)[:4], atol=0.09)
+    assert found.first["2-D"][-1] < 0.01 < 0.79 < found.first["1-D"][-1]
 
 
 PICTURES = {
@@ -202,6 +206,8 @@ def test_figure(run, monkeypatch, number, profile):
     monkeypatch.setattr(figure8, "SCALE", 1)
     monkeypatch.setattr(figure9, "N_STEPS", 5)
     monkeypatch.setattr(figure10, "N_PATHS", 400)
+    monkeypatch.setattr(figure10, "N_BACK", 3000)
+    monkeypatch.setattr(figure10, "N_DOTS", 300)
     called_at.clear()
     brightness.clear()
     this, module = run(number, profile), importlib.import_module(f"paper_figures.figure{number}")

@@ -277,7 +277,7 @@ ERRORS = [
         changed(LinearHeatProcess._transition, lambda pair: (pair[0] * (1 + 1e-9), pair[1])),
         ["(35)"],
     ),
-    (reversal.CircleModel, "density", lambda self, t, f=reversal.CircleModel.density: f(self, 1.02 * t), ["(29)"]),
+    (reversal.SphereModel, "coefficients", lambda m, t, f=reversal.SphereModel.coefficients: f(m, 1.02 * t), ["(29)"]),
 ]
 
 

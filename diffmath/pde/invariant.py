@@ -13,9 +13,10 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 
 from diffmath._arguments import as_rng, real_array, require_count, require_positive
+from diffmath.domains import Box
 from diffmath.domains.eigenbasis import Floats
 
-__all__ = ["Bingham", "circle_density"]
+__all__ = ["Bingham", "circle_density", "shares_on_a_cube"]
 
 
 def circle_density(theta: npt.ArrayLike, rates: npt.ArrayLike, D: npt.ArrayLike, C: float = 1.0) -> Floats:
@@ -144,3 +145,34 @@ class Bingham:
             kept.append(z)
             n_kept += len(z)
         return np.concatenate(kept)[:count] if kept else np.empty((0, n))
+
+
+def shares_on_a_cube(n_modes: int, dimensions: int = 1, D: float = 5.0, C: float = 1.0) -> Floats:
+    r"""Eq. (28) for noise of variance q = D / mu on a unit interval, square or cube: the mean share of each mode in C.
+
+    As the modes become more, the share of mode 1 has a positive limit in one dimension, where the sum of 1 / mu is
+    finite though that of mu q is not. In two dimensions it tends to 0.
+
+    Parameters
+    ----------
+    n_modes : int
+        The number of the lowest modes that are there, without the constant.
+    dimensions : int
+        1, 2 or 3.
+    D, C : float
+
+    Returns
+    -------
+    numpy.ndarray, float64, shape (n_modes,)
+        In ascending order of the eigenvalues; in several dimensions the lowest are equal.
+
+    Examples
+    --------
+    >>> [float(shares_on_a_cube(8, d)[0].round(3)) for d in (1, 2)]
+    [0.824, 0.27]
+    """
+    n, d = require_count("n_modes", n_modes, 2), require_count("dimensions", dimensions, 1, 3)
+    D, C = require_positive("D", D), require_positive("C", C)
+    side = math.ceil(2 * (n + 1) ** (1 / d)) + 1  # the ball of radius r that holds n modes has r < 2 n^(1/d)
+    mu = np.sort(Box((side,) * d).eigenvalues, axis=None)[1 : n + 1]
+    return Bingham(C * mu / D).moments()

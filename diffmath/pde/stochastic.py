@@ -21,8 +21,8 @@ Where all :math:`D_k` are equal the readings are the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from diffmath._arguments import as_rng, real_array, require_count, require_instance, require_positive
 from diffmath.domains.eigenbasis import Floats
-from diffmath.pde.dataset import Solution, read_initial, read_times, to_dataset
+from diffmath.pde.dataset import Layout, Solution, read_initial, read_times, to_dataset
 from diffmath.pde.flow import RenormalizedFlow
 
 __all__ = ["READINGS", "ForcedFlow", "Reading", "step"]
@@ -108,7 +108,8 @@ class ForcedFlow:
     Notes
     -----
     That :math:`\sum_k \mu_k q_k` is finite is sufficient for a limit as the number of modes grows, not necessary: with
-    q ~ 1 / mu in one dimension mode 1 keeps a share of the energy, while in two dimensions its share tends to 0.
+    q ~ 1 / mu in one dimension mode 1 keeps a share of the energy, while in two dimensions its share tends to 0, as
+    ``python experiments/forced.py`` prints.
 
     Examples
     --------
@@ -179,7 +180,8 @@ class ForcedFlow:
     ) -> xr.Dataset:
         r"""Simulate paths, by steps of weak order 2 that keep C to rounding.
 
-        The cost is about 0.1 microseconds for a step of one mode of one path, once there are hundreds of paths.
+        The cost is about 0.1 microseconds for a step of one mode of one path, once there are hundreds of paths. The
+        result holds every mode of every path at every time; for long paths see `chunks`.
 
         Parameters
         ----------
@@ -202,6 +204,46 @@ class ForcedFlow:
             The variables of `diffmath.pde.RenormalizedFlow.solve_modes`, with ``path`` as the first axis. The
             ``multiplier`` is the mean of the eigenvalues under the shares, without what the noise adds to it.
         """
+        t = read_times(times)
+        options: Any = {"dt": dt, "n_paths": n_paths, "rng": rng, "C": C, "progress": progress}
+        return next(self.chunks(u_0, t, len(t), **options))
+
+    def chunks(
+        self,
+        u_0: npt.ArrayLike | xr.DataArray,
+        times: npt.ArrayLike,
+        size: int,
+        *,
+        dt: float,
+        n_paths: int = 1,
+        rng: np.random.Generator | int | None = None,
+        C: float | None = None,
+        progress: bool | None = None,
+    ) -> Iterator[xr.Dataset]:
+        """Simulate long paths in parts, of which only one is in memory.
+
+        The parts together are what `solve` returns: joined by `xarray.concat` along ``time`` they are identical.
+
+        Parameters
+        ----------
+        u_0, times, dt, n_paths, rng, C, progress
+            Those of `solve`.
+        size : int
+            The number of times in each part; the last may have fewer.
+
+        Yields
+        ------
+        xarray.Dataset
+
+        Examples
+        --------
+        >>> from diffmath.pde import Box, RenormalizedFlow
+        >>> forced = ForcedFlow(RenormalizedFlow(Box(16)), lambda mu: 0.1 / mu)
+        >>> parts = forced.chunks(forced.flow.domain.eigenfunction(3), np.linspace(0, 1, 101), 25, dt=0.01, rng=0)
+        >>> share = [float(part.energy_fraction.sel(k_x=1).mean()) for part in parts]
+        >>> len(share), share[0] < share[-1]
+        (5, True)
+        """
         domain = self.flow.domain
         values, layout = read_initial(domain, u_0)
         if layout.shape:
@@ -209,24 +251,47 @@ class ForcedFlow:
         t, dt = read_times(times), require_positive("dt", dt)
         if not (np.isfinite(t).all() and t[0] >= 0 and (np.diff(t) >= 0).all()):
             raise ValueError(f"times must be finite, not negative and in ascending order; they are {t.tolist()}")
-        n_paths, generator = require_count("n_paths", n_paths), as_rng(rng)
+        n_paths, size, generator = require_count("n_paths", n_paths), require_count("size", size), as_rng(rng)
         start = domain.to_modes(values[0])[self._used] * np.sqrt(self._weight)
-        size = float(np.linalg.norm(start))
-        C = size**2 if C is None else require_positive("C", C)
-        y = np.repeat(start[:, None] / size, n_paths, axis=1)
+        length = float(np.linalg.norm(start))
+        C = length**2 if C is None else require_positive("C", C)
+        y = np.repeat(start[:, None] / length, n_paths, axis=1)
+        layout = layout._replace(dims=("path",), shape=(n_paths,))
+        return self._parts(y, t, size, C, dt, generator, layout, progress)
+
+    def _parts(
+        self,
+        y: Floats,
+        t: Floats,
+        size: int,
+        C: float,
+        dt: float,
+        generator: np.random.Generator,
+        layout: Layout,
+        progress: bool | None,
+    ) -> Iterator[xr.Dataset]:
+        """The paths from y, by parts of so many times."""
         rates = self.rates(C)
         rates -= rates.min()
-        counts = np.ceil(np.diff(t, prepend=0.0) / dt * (1 - 1e-12)).astype(int)
-        states = np.empty((n_paths, len(t), len(y)))
+        spans = np.diff(t, prepend=0.0)
+        counts = np.ceil(spans / dt * (1 - 1e-12)).astype(int)
         with tqdm(total=int(counts.sum()), unit="step", disable=None if progress is None else not progress) as bar:
-            for i, (n, span) in enumerate(zip(counts.tolist(), np.diff(t, prepend=0.0).tolist(), strict=True)):
-                deviation = np.sqrt(self.D * span / (max(n, 1) * C))[:, None]
-                for _ in range(n):
-                    pushes = generator.standard_normal(y.shape) * deviation
-                    y = step(y, rates, span / n, pushes, generator.random(n_paths) < 0.5)
-                    bar.update()
-                states[:, i] = y.T
-        y = states * math.sqrt(C)
+            for first in range(0, len(t), size):
+                part = slice(first, first + size)
+                states = np.empty((y.shape[1], len(t[part]), len(y)))
+                for i, (n, span) in enumerate(zip(counts[part].tolist(), spans[part].tolist(), strict=True)):
+                    deviation = np.sqrt(self.D * span / (max(n, 1) * C))[:, None]
+                    for _ in range(n):
+                        pushes = generator.standard_normal(y.shape) * deviation
+                        descending = generator.random(y.shape[1:]) < 0.5
+                        y = step(y, rates, span / n, pushes, descending)
+                        bar.update()
+                    states[:, i] = y.T
+                yield self._dataset(t[part], states, C, dt, layout)
+
+    def _dataset(self, t: Floats, states: Floats, C: float, dt: float, layout: Layout) -> xr.Dataset:
+        """Points on the unit sphere, of shape (paths, times, modes), as a solution."""
+        domain, y = self.flow.domain, states * math.sqrt(C)
         modes, shares = (np.zeros((*states.shape[:2], *domain.mode_shape)) for _ in range(2))
         modes[..., self._used] = y / np.sqrt(self._weight)
         shares[..., self._used] = states**2
@@ -234,6 +299,5 @@ class ForcedFlow:
         energy = (y**2 / self._weight * self.eigenvalues).sum(axis=-1)
         preserved = (y**2).sum(axis=-1)
         solution = Solution(domain.to_values(modes), shares, multiplier, energy, preserved, modes)
-        layout = layout._replace(dims=("path",), shape=(n_paths,))
         attributes = {"method": "Ninomiya-Victoir", "mean": "project", "reading": self.reading, "C": C, "dt": dt}
         return to_dataset(self.flow, t, solution, layout, attributes)
