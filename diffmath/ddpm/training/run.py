@@ -151,6 +151,7 @@ def train(
     --------
     >>> from diffmath import toy
     >>> from diffmath.ddpm import MLP
+    >>> from diffmath.schedule import VarianceSchedule
     >>> result = train(MLP(), VarianceSchedule.cosine(50), toy.moons(1000, rng=0), 200, log_every=100, progress=False)
     >>> result.losses[1][1] < result.losses[0][1] < 1
     True
