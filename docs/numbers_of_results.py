@@ -6,6 +6,7 @@ holds the results files, and the rest are tables in Markdown.
 
 import importlib
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,11 @@ def substitutions():
         "solvers": table_of_solvers(results["pde_benchmark"]["beside other solvers"]),
         "solvers_by_size": table_of_goals(results["pde_benchmark"]["beside other solvers"]),
         "schemes": table_of_schemes(results["pde_convergence"]),
-        "backwards": table_of_priors(results["backwards"]["digits"]),
+        "weak_errors": table_of_weak_errors(results["forced"]["weak errors"]),
+        "stiff_modes": table_of_stiff_modes(results["forced"]["stiff modes"]),
+        "shares": table_of_shares(results["forced"]["share of mode 1"]),
+        "ways_back": table_of_ways_back(results["forced"]),
+        "backwards": tables_of_priors(results["backwards"]),
     }
 
 
@@ -417,20 +422,73 @@ def table_of_schemes(convergence):
     return table(["scheme", "order", "observed"], rows)
 
 
+# The flow under noise
+
+
+def table_of_weak_errors(found):
+    """Errors of E y_2^2 under the invariant law of the steps, with the observed order."""
+    times = next(iter(found.values()))["dt"]
+    rows = []
+    for name, row in found.items():
+        errors = row["errors of E y_2^2"]
+        order = math.log2(errors[-2] / errors[-1])
+        rows.append([name, *(f"{e:.1e}" for e in errors), f"{order:.2f}", f"{row['total variation']:.1e}"])
+    last = f"total variation at {times[-1]:g}"
+    return table(["", *(f"error at dt = {dt:g}" for dt in times), "order", last], rows)
+
+
+def table_of_stiff_modes(found):
+    """The variance of a stiff mode over the theory's."""
+    rows = [[name, f"{row['ratio']:.3f}", f"{row['plain splitting']:.1e}"] for name, row in found.items()]
+    return table(["variance over theory", "with asinh", "plain splitting"], rows)
+
+
+def table_of_shares(found):
+    """The mean share of mode 1 by the number of modes."""
+    counts = [n for n in found if n.isdigit()]
+    rows = [[dimensions, *(f"{found[n][dimensions]:.3f}" for n in counts)] for dimensions in ("1-D", "2-D")]
+    return table(["modes", *(f"{int(n):,}" for n in counts)], rows)
+
+
+def table_of_ways_back(found):
+    """Total variations between the initial law and what comes back from the invariant law."""
+    two, three = (
+        {way: v["value"] if isinstance(v, dict) else v for way, v in found[modes].items()}
+        for modes in ("two modes", "three modes")
+    )
+    return table(
+        ["total variation", "two modes", "three modes"], [[w, f"{two[w]:.4f}", f"{three[w]:.4f}"] for w in two]
+    )
+
+
 # The flow backwards
+
+
+def tables_of_priors(backwards):
+    """A table for the digits that priors alone recover, and one for those that the network recovers too."""
+    return "\n\n".join(table_of_priors(backwards[part]) for part in ("digits", "network") if part in backwards)
 
 
 def table_of_priors(found):
     """A line for each prior: the median relative error and what 90 % bands cover, at each blur."""
-    blurs = list(found)
+    blurs = [name for name in found if name.startswith("blurred")]
+    names = dict.fromkeys(name for key in ("error", "90 % bands cover") for name in found[blurs[0]][key])
     rows = [
-        [name, *(cell for blur in blurs for cell in (f"{found[blur]['error'][name]:.3f}", cover(found[blur], name)))]
-        for name in found[blurs[0]]["error"]
+        [name, *(cell for blur in blurs for cell in (error(found[blur], name), cover(found[blur], name)))]
+        for name in names
     ]
-    return table(["prior", *(f"{what}, {blur}" for blur in blurs for what in ("error", "90 % bands cover"))], rows)
+    n = f", {found[blurs[0]]['digits']} digits" if "digits" in found[blurs[0]] else ""
+    return table(["prior" + n, *(f"{what}, {blur}" for blur in blurs for what in ("error", "90 % bands cover"))], rows)
+
+
+def error(found, name):
+    """The error of an estimate; nothing for bands without an estimate of their own."""
+    return f"{found['error'][name]:.3f}" if name in found["error"] else ""
 
 
 def cover(found, name):
-    """What the bands of a prior cover; nothing for estimates without bands."""
+    """What the bands of a prior cover, and what of the strokes if these are told apart; nothing without bands."""
     share = found["90 % bands cover"].get(name)
+    if isinstance(share, dict):
+        return f"{100 * share['all']:.0f} %, of the strokes {100 * share['digit']:.0f} %"
     return "" if share is None else f"{100 * share:.0f} %"

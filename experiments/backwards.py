@@ -317,7 +317,8 @@ def main(
         "steps": steps,
     }
     for name in part or PARTS:
-        report |= {name: run[name](), "settings": settings, **provenance(torch.device("cpu"))}
+        report[name] = run[name]()
+        report.setdefault("runs", {})[name] = settings | provenance(torch.device("cpu"))
         write_json(results, report)
     typer.echo(json.dumps(report, indent=2))
 

@@ -42,6 +42,12 @@ def test_scripts_say_what_they_do():
         assert all(word in text for word in ("Question  ", "Command  ", "Minutes  ", "Result  ", "--smoke")), script
 
 
+def test_the_claims_on_noise_hold():
+    """In the results that the site shows: orders, laws, energy, and what comes back."""
+    found = json.loads((ROOT / "experiments" / "results" / "forced.json").read_text())
+    assert found["claims that hold"] == found["claims"] == 21
+
+
 @pytest.fixture
 def curve(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "experiments")
