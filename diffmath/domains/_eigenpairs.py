@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, cg, eigsh, splu
 
+from diffmath.domains._cost import progress
 from diffmath.domains.eigenbasis import Floats
 
 __all__ = ["Inverse", "factorised", "inverse_mass", "kernel", "lowest"]
@@ -58,17 +59,17 @@ def kernel(M: sp.csr_array, K: sp.csr_array) -> tuple[Floats, npt.NDArray[np.int
     return _orthonormal(M, null) if len(null) else null, labels
 
 
-def lowest(M: sp.csr_array, K: sp.csr_array, null: Floats, n_modes: int) -> tuple[Floats, Floats]:
+def lowest(M: sp.csr_array, K: sp.csr_array, null: Floats, n_modes: int, dimension: int) -> tuple[Floats, Floats]:
     """The lowest eigenvalues, in increasing order, and the M-orthonormal eigenvectors as rows, the null ones first.
 
     The eigenvalues are Rayleigh quotients from differences between neighbours, so that small ones are as accurate
-    relative to their own size as large ones are.
+    relative to their own size as large ones are. The dimension is for the estimate of the cost.
     """
     n, wanted = K.shape[0], n_modes - len(null)
     if wanted == 0:
         return np.zeros(n_modes), null
-    solver = _dense if n <= DENSE or n_modes > n // 3 else _lanczos
-    w = solver(M, K, null, wanted)
+    dense = n <= DENSE or n_modes > n // 3
+    w = _dense(M, K, null, wanted) if dense else _lanczos(M, K, null, wanted, dimension)
     w = _orthonormal(M, np.vstack([null, w]))
     mu = np.concatenate([np.zeros(len(null)), _rayleigh_quotients(K, w[len(null) :])])
     if not (mu[len(null) :] > 0).all():
@@ -92,8 +93,20 @@ def _dense(M: sp.csr_array, K: sp.csr_array, null: Floats, wanted: int) -> Float
     return np.ascontiguousarray(w[:wanted])
 
 
-def _lanczos(M: sp.csr_array, K: sp.csr_array, null: Floats, wanted: int) -> Floats:
+def _lanczos(M: sp.csr_array, K: sp.csr_array, null: Floats, wanted: int, dimension: int) -> Floats:
     """The lowest eigenvectors beside the null ones, which each solve leaves out."""
+    n, sought = K.shape[0], wanted + EXTRA
+    n_kept = 2 * sought + 20
+    with progress(
+        f"{wanted} modes", n, dimension, n_factors=1, n_solves=2 * n_kept, n_vectors=n_kept + sought
+    ) as solved:
+        return _iterated(M, K, null, wanted, n_kept, solved)
+
+
+def _iterated(
+    M: sp.csr_array, K: sp.csr_array, null: Floats, wanted: int, n_kept: int, solved: Callable[[], object]
+) -> Floats:
+    """What `_lanczos` computes, with a basis of n_kept vectors."""
     n = K.shape[0]
     shift = K.diagonal().sum() / M.diagonal().sum() / n**2  # below mu_1, whatever the dimension
     solve = factorised(K + shift * M)
@@ -102,11 +115,15 @@ def _lanczos(M: sp.csr_array, K: sp.csr_array, null: Floats, wanted: int) -> Flo
         rest: Floats = x - null.T @ (null @ (M @ x))
         return rest
 
-    operator = LinearOperator((n, n), matvec=lambda x: apart(solve(x.ravel())), dtype=np.float64)
+    def inverse(x: Floats) -> Floats:
+        solved()
+        return apart(solve(x.ravel()))
+
+    operator = LinearOperator((n, n), matvec=inverse, dtype=np.float64)
     start = apart(np.random.default_rng(0).standard_normal(n))
     try:
-        sought = wanted + EXTRA
-        _, w = eigsh(K, sought, M, sigma=-shift, OPinv=operator, v0=start, tol=0, ncv=2 * sought + 20, maxiter=100)
+        options: dict[str, Any] = {"OPinv": operator, "v0": start, "tol": 0, "ncv": n_kept, "maxiter": 100}
+        _, w = eigsh(K, wanted + EXTRA, M, sigma=-shift, **options)
     except ArpackNoConvergence as error:
         raise ValueError(f"{len(error.eigenvalues)} of {wanted} eigenpairs converged: ask for fewer modes") from None
     # Solves from all of them, and their best combinations: errors in higher modes fade.

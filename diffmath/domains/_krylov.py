@@ -3,19 +3,22 @@ r"""What the heat flow of one function needs beyond the eigenpairs that are know
 Its part r beyond them spans a rational Krylov space, with :math:`M^{-1} K r` and the products of r with
 :math:`(M + \gamma K)^{-1} M` again and again. The Ritz pairs of K there, beside the known pairs, give the flow of the
 function to rounding, from the shortest of the times on, with about forty solves. Two values of :math:`\gamma` take
-turns: one suits the shortest time, the other the slowest of the modes that are not known. With one in between, errors
-are hundreds of times as large where these two are far apart.
+turns: one suits the shortest time, the other the slowest of the modes that are not known. With a single one in between,
+errors are hundreds of times as large where these two are far apart. Where they are very far apart, a third one between
+them makes errors a hundredth after sixty solves.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse as sp
 
-from diffmath.domains._eigenpairs import factorised, inverse_mass
+from diffmath.domains._cost import progress
+from diffmath.domains._eigenpairs import Inverse, factorised, inverse_mass
 from diffmath.domains.eigenbasis import Floats
 
 __all__ = ["ritz_pairs"]
@@ -23,6 +26,8 @@ __all__ = ["ritz_pairs"]
 CONVERGED = 1e-13  # of a state: the change by the last solves at which the space is large enough
 LARGEST_CHANGE = 1e-10  # of a state: a larger one at the end causes a warning
 MOST_SOLVES = 60
+TYPICAL_SOLVES = 40
+FAR = 100.0  # ratio of the two values of gamma, beyond which there is one between
 CHECK_EVERY = 5  # solves between two checks of that change
 ROUNDING = 1e-14  # of a vector: what is left of it beside the space is rounding
 
@@ -30,11 +35,11 @@ ROUNDING = 1e-14  # of a vector: what is left of it beside the space is rounding
 class Space:
     """A space beside known modes, with an orthonormal basis, and K in it."""
 
-    def __init__(self, M: sp.csr_array, K: sp.csr_array, modes: Floats) -> None:
+    def __init__(self, M: sp.csr_array, K: sp.csr_array, modes: Floats, largest: int) -> None:
         self.M, self.K, self.n_known, self.n = M, K, len(modes), len(modes)
-        self.all = np.empty((len(modes) + MOST_SOLVES + 2, modes.shape[1]))
+        self.all = np.empty((len(modes) + largest, modes.shape[1]))
         self.all[: self.n] = modes
-        self.images = np.empty((MOST_SOLVES + 2, modes.shape[1]))  # K times the basis
+        self.images = np.empty((largest, modes.shape[1]))  # K times the basis
 
     @property
     def basis(self) -> Floats:
@@ -69,12 +74,12 @@ class Space:
 
 
 def ritz_pairs(
-    M: sp.csr_array, K: sp.csr_array, mu: Floats, modes: Floats, u: Floats, times: Floats
+    M: sp.csr_array, K: sp.csr_array, mu: Floats, modes: Floats, u: Floats, times: Floats, dimension: int = 2
 ) -> tuple[Floats, Floats]:
     r"""Ritz pairs beside known eigenpairs, which together give the heat flow of u.
 
     The first two vectors make the flow and its multiplier exact at t = 0. The space grows until the states at the times
-    no longer change.
+    no longer change. Several functions have one space, which holds that of each.
 
     Parameters
     ----------
@@ -83,26 +88,57 @@ def ritz_pairs(
         The known eigenvalues, in increasing order.
     modes : array of float64, shape (m, n)
         The eigenvectors, M-orthonormal.
-    u : array of float64, shape (n,)
+    u : array of float64, shape (B, n)
     times : array of float64, shape (t,)
         Times that are not negative.
+    dimension : int
+        That of the domain, for the estimate of the cost.
 
     Returns
     -------
     values : array of float64, shape (q,)
-        The Ritz values, at most 62.
+        The Ritz values, at most 62 for each function.
     vectors : array of float64, shape (q, n)
         M-orthonormal, with each other and with the modes.
     """
-    space = Space(M, K, modes)
+    times = np.unique(times[np.isfinite(times) & (times > 0)])
+    inverses: list[Inverse] = []
+    n_vectors, n_solves = len(modes) + 2 * MOST_SOLVES, len(u) * TYPICAL_SOLVES * bool(len(times))
+    n_factors = 3 * bool(n_solves)
+    with progress(
+        "the rest", K.shape[0], dimension, n_factors=n_factors, n_solves=n_solves, n_vectors=n_vectors
+    ) as solved:
+        spaces = [_space(M, K, mu, modes, one, times, inverses, solved) for one in u]
+    whole = spaces[0]
+    if len(spaces) > 1:
+        whole = Space(M, K, modes, max(1, sum(len(space.basis) for space in spaces)))
+        for space in spaces:
+            for x in space.basis:
+                whole.add(x)
+    values, turn = whole.ritz()
+    return values, turn.T @ whole.basis
+
+
+def _space(
+    M: sp.csr_array,
+    K: sp.csr_array,
+    mu: Floats,
+    modes: Floats,
+    u: Floats,
+    times: Floats,
+    inverses: list[Inverse],
+    solved: Callable[[], object],
+) -> Space:
+    """The space of one function, empty if the modes span it; fills the list of inverses if they are needed first."""
+    space = Space(M, K, modes, MOST_SOLVES + 2)
     c = modes @ (M @ u)
     r = u - c @ modes
     if math.sqrt(r @ (M @ r)) <= ROUNDING * math.sqrt(u @ (M @ u)) or not space.add(r):
-        return np.empty(0), np.empty((0, len(u)))
+        return space
     space.add(inverse_mass(M)(space.images[0]))
-    times = np.unique(times[np.isfinite(times) & (times > 0)])
     if len(times):
-        change = _grow(space, mu, c, r, times)
+        inverses += [] if inverses else _inverses(M, K, mu, times)
+        change = _grow(space, mu, c, r, times, inverses, solved)
         if change > LARGEST_CHANGE:
             warnings.warn(
                 f"the part of u_0 beyond {len(modes)} modes is known to {change:.1g} of the solution at the worst of "
@@ -110,23 +146,37 @@ def ritz_pairs(
                 RuntimeWarning,
                 stacklevel=2,
             )
-    values, turn = space.ritz()
-    return values, turn.T @ space.basis
+    return space
 
 
-def _grow(space: Space, mu: Floats, c: Floats, r: Floats, times: Floats) -> float:
-    """Solve until the states no longer change, and return the last change relative to them."""
-    lowest, highest = float(mu[mu > 0].min(initial=mu[-1])), float(mu[-1])
-    largest = float((abs(space.K) @ np.ones(len(r)) / space.M.diagonal()).max())
+def _inverses(M: sp.csr_array, K: sp.csr_array, mu: Floats, times: Floats) -> list[Inverse]:
+    """The products with the inverses of M + gamma K, of one gamma or of two or three that take turns."""
+    highest = float(mu[-1])
+    largest = float((abs(K) @ np.ones(K.shape[0]) / M.diagonal()).max())
     short = max(times[0], 9 / largest) / 3
-    poles = [short, 0.3 / highest] if highest and 0.3 / highest > 3 * short else [short]
-    inverses = [factorised(sp.csr_array(space.M + gamma * space.K)) for gamma in poles]
+    ratio = 0.3 / highest / short if highest else 1.0
+    n_poles = 1 if ratio <= 3 else 2 if ratio <= FAR else 3
+    return [factorised(sp.csr_array(M + gamma * K)) for gamma in np.geomspace(short, ratio * short, n_poles)]
+
+
+def _grow(
+    space: Space,
+    mu: Floats,
+    c: Floats,
+    r: Floats,
+    times: Floats,
+    inverses: list[Inverse],
+    solved: Callable[[], object],
+) -> float:
+    """Solve until the states no longer change, and return the last change relative to them."""
+    lowest = float(mu[mu > 0].min(initial=mu[-1]))
     known = np.where(mu > 0, c, 0.0) * np.exp(-np.multiply.outer(times, np.maximum(mu - lowest, 0)))
     sizes = np.linalg.norm(known, axis=1)
     x, before, change = space.basis[0], space.states(r, times, lowest), math.inf
     for i in range(1, MOST_SOLVES + 1):
-        if not space.add(inverses[i % len(poles)](space.M @ x)):
+        if not space.add(inverses[i % len(inverses)](space.M @ x)):
             return 0.0
+        solved()
         x = space.basis[-1]
         if i % CHECK_EVERY == 0:
             after = space.states(r, times, lowest)

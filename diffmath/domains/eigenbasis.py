@@ -145,7 +145,7 @@ class Eigenbasis(ReadOnly, ABC):
         return True
 
     def _resolving(self, u: Floats, times: Floats) -> Self:
-        """The eigenbasis on which the heat flow of one grid function is exact at these times: itself if complete."""
+        """The eigenbasis on which the heat flow of a batch of grid functions is exact at times: itself if complete."""
         return self
 
     def gaps(self, k: Mode) -> Floats:
@@ -252,6 +252,11 @@ class Eigenbasis(ReadOnly, ABC):
         """The position of the lowest mode among flattened coefficients, and its `gaps`, flattened."""
         position = int(np.ravel_multi_index(self.lowest_mode, self.mode_shape))
         return position, read_only(self.gaps(self.lowest_mode).ravel())
+
+    @cached_property
+    def highest_eigenvalue(self) -> float:
+        """The highest eigenvalue, or a bound on it that is little higher."""
+        return float(self.eigenvalues.max())
 
     @cached_property
     def relative_eigenvalues(self) -> Floats:

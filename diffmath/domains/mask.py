@@ -73,6 +73,7 @@ class Mask(Operator):
                 f"spacing must be one positive number, or one for each axis of {array.ndim}; it is {spacing}"
             )
         self.spacing = tuple(float(h) for h in widths)
+        self._dimension = array.ndim
         n, volume = int(array.sum()), math.prod(self.spacing)
         self.mass = sp.csr_array(sp.diags_array(np.full(n, volume)))
         K = sp.csr_array((n, n))

@@ -78,6 +78,7 @@ class Mesh(Operator):
         self.cells = read_only(parts.cells)
         self._gradients, self._gradient_weights = parts.gradients, read_only(parts.weights)
         self.n_vertices = mesh.t.shape[0]
+        self._dimension = self.n_vertices - 1
         sides = mesh.doflocs[:, mesh.t] - mesh.doflocs[:, np.roll(mesh.t, 1, axis=0)]
         self._length = float(np.median(np.linalg.norm(sides, axis=0)))
         self._finish(n_modes, merge, self.mass.shape[0])

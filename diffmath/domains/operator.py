@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
-from scipy.sparse.linalg import splu
+from scipy.sparse.linalg import LinearOperator, eigsh, splu
 
 from diffmath._arguments import real_array, require_count, require_number
-from diffmath.domains._eigenpairs import factorised, kernel, lowest
+from diffmath.domains._eigenpairs import Inverse, factorised, inverse_mass, kernel, lowest
 from diffmath.domains._krylov import ritz_pairs
 from diffmath.domains.eigenbasis import Eigenbasis, Floats, read_only, require_step
 
@@ -26,7 +26,8 @@ __all__ = ["Operator"]
 
 N_MODES = 50
 SYMMETRIC = 1e-12  # of the largest entry
-MOST_STEPPED = 2500
+MOST_COMPLETE = 2048  # unknowns: schemes step on as many with all modes
+HIGHER = 1.05  # times what Lanczos finds of the highest eigenvalue is more than it
 OF_MODES = {n for n, x in vars(Eigenbasis).items() if isinstance(x, cached_property) and n != "mass"}
 OF_MODES |= {"_pairs", "discrete"}
 """What is derived from the modes, and cached."""
@@ -118,7 +119,7 @@ class Operator(Eigenbasis):
             raise ValueError(
                 f"n_modes must be at least the number of connected components, {len(null)}; it is {self.n_modes}"
             )
-        mu, w = lowest(self.mass, self.stiffness, null, self.n_modes)
+        mu, w = lowest(self.mass, self.stiffness, null, self.n_modes, self._dimension)
         return read_only(_merged(mu, self.merge)), read_only(w)
 
     def to_modes(self, u: npt.NDArray[Any]) -> Floats:
@@ -173,8 +174,8 @@ class Operator(Eigenbasis):
         shift, dt = require_step(shift, dt)
         u = self._values(u, self.shape, "u")
         columns = np.asarray(self.mass @ u.reshape(-1, *self.shape).T, dtype=np.result_type(u, shift))
-        matrix = (shift * self.mass + dt * self.stiffness).astype(columns.dtype)
-        return factorised(sp.csr_array(matrix))(columns).T.reshape(u.shape)
+        inverse = _inverse(self, shift, dt, columns.dtype)
+        return inverse(columns).T.reshape(u.shape)
 
     # The rest of a function beyond the modes
 
@@ -184,11 +185,11 @@ class Operator(Eigenbasis):
         return self.n_modes == self.shape[0]
 
     def _resolving(self, u: Floats, times: Floats) -> Self:
-        """The domain with the Ritz pairs, appended to its modes, that the heat flow of a grid function needs.
+        """The domain with the Ritz pairs, appended to its modes, that the heat flow of grid functions needs.
 
         Parameters
         ----------
-        u : array of float64, shape (n,)
+        u : array of float64, shape (B, n)
         times : array of float64, shape (t,)
             Times that are not negative.
 
@@ -205,7 +206,7 @@ class Operator(Eigenbasis):
                 f"the earliest is {times.min():g}"
             )
         mu, w = self._pairs
-        values, vectors = ritz_pairs(self.mass, self.stiffness, mu, w, u, times)
+        values, vectors = ritz_pairs(self.mass, self.stiffness, mu, w, u, times, self._dimension)
         extended = self._copy(self.n_modes + len(values))
         vars(extended)["_pairs"] = read_only(np.concatenate([mu, values])), read_only(np.vstack([w, vectors]))
         return extended
@@ -219,16 +220,20 @@ class Operator(Eigenbasis):
 
     @cached_property
     def discrete(self) -> Self:
-        """The same matrices with all modes, on which schemes step: dense, so of few unknowns only."""
-        if self.is_complete:
-            return self
+        """The domain on which schemes step: with all modes if it has at most 2,048 unknowns, else itself."""
         n = self.shape[0]
-        if n > MOST_STEPPED:
-            raise ValueError(
-                f"finite differences and stability need all modes, of at most {MOST_STEPPED} unknowns; "
-                f'the domain has {n}: method="spectral" is exact'
-            )
-        return self._copy(n)
+        return self if self.is_complete or n > MOST_COMPLETE else self._copy(n)
+
+    @cached_property
+    def highest_eigenvalue(self) -> float:
+        """An upper bound of the eigenvalues of the matrices, by few percent; the highest one if all are known."""
+        if self.is_complete:
+            return super().highest_eigenvalue
+        n, inverse = self.shape[0], inverse_mass(self.mass)
+        by_mass = LinearOperator((n, n), matvec=lambda x: inverse(x.ravel()), dtype=np.float64)
+        start = np.random.default_rng(0).standard_normal(n)
+        found = eigsh(self.stiffness, 1, self.mass, Minv=by_mass, v0=start, tol=1e-3, return_eigenvectors=False)
+        return HIGHER * float(found[0])
 
     # Names
 
@@ -253,6 +258,7 @@ class Operator(Eigenbasis):
         return f"{self._kind} of {self.shape[0]} unknowns, digest {self._digest}"
 
     _kind = "operator"
+    _dimension = 2  # of the cells, by which the cost of factors grows; that of matrices is not known
 
     @cached_property
     def _digest(self) -> str:
@@ -262,6 +268,12 @@ class Operator(Eigenbasis):
             for array in (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data):
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:8]
+
+
+@lru_cache(maxsize=2)  # for a scheme takes many steps of one length
+def _inverse(domain: Operator, shift: complex, dt: float, dtype: np.dtype[Any]) -> Inverse:
+    """The product with (shift M + dt K)^-1."""
+    return factorised(sp.csr_array((shift * domain.mass + dt * domain.stiffness).astype(dtype)))
 
 
 def _matrix(name: str, given: Any) -> sp.csr_array:

@@ -431,13 +431,13 @@ class RenormalizedFlow:
         """Initial conditions with the preserved quantity C on the domain's discretisation, if it is given."""
         if C is None:
             return u_0
-        domain = self.domain.discrete
+        domain = self.domain.discrete._resolving(u_0, np.zeros(1))
         start = domain.apply(lambda mu: mu > 0, u_0) if mean == "project" else u_0
         return u_0 * _expand(self._size_of(C) / self.norm.value(domain, start), len(domain.shape))
 
     def _stepped(self, run: Run) -> Solution:
         """The solution of a run of finite differences, with all that is known of it."""
-        domain, batch = self.domain.discrete, math.prod(run.null.shape[:-2])
+        domain, batch = run.domain, math.prod(run.null.shape[:-2])
         u, parts, null = (a.reshape(batch, *a.shape[run.null.ndim - 2 :]) for a in (run.states, run.parts, run.null))
         b = domain.to_modes(parts)
         b[..., domain.null_modes] = null  # apart: added to the rest, a mean that has grown would drown it

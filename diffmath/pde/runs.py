@@ -64,6 +64,8 @@ class Run(NamedTuple):
     """The whole states, shape (..., n, ``*shape``); they are infinite where a component exceeds float64."""
     info: dict[str, Any]
     """How the run went, see `integrate`."""
+    domain: Eigenbasis
+    """The domain of the steps, with the modes that resolve the solution."""
 
 
 class State(NamedTuple):
@@ -176,7 +178,7 @@ class Record:
         u = np.array([s.u for s in states]).reshape(len(states), n, *problem.domain.shape)
         amplitudes = np.array([problem.null(s) for s in states]).reshape(len(states), n, n_null)
         parts, null = (self.unscaled(array[places].swapaxes(0, 1)) for array in (u, amplitudes))
-        return Run(times, parts, null, problem.values(parts, null), problem.info)
+        return Run(times, parts, null, problem.values(parts, null), problem.info, problem.domain)
 
     def _is_steady(self, t: float, state: State, tolerance: float | None) -> bool:
         """Whether the change since an earlier state is below the tolerance; unless given, see `integrate`."""

@@ -143,7 +143,7 @@ class Scheme:
             c = np.abs(domain.to_modes(u)).reshape(-1, m.size) * (m > 0)
             present = c > PRESENT * c.max(axis=1, keepdims=True)
             lowest = float(np.where(present, m, np.inf).min(axis=1).max())
-        return self.bound(lowest, float(m.max()))
+        return self.bound(lowest, domain.highest_eigenvalue)
 
 
 SCHEMES = {

@@ -22,7 +22,7 @@ import xarray as xr
 from diffmath._arguments import require_count, require_number
 from diffmath.domains.eigenbasis import Floats, Mode
 from diffmath.pde.norms import Norm, Preserve
-from diffmath.pde.schemes import SCHEMES
+from diffmath.pde.schemes import SCHEMES, laplacian
 from diffmath.pde.stepping import INTEGRATORS, has_sparse_jacobian, integrate
 
 __all__ = ["SOLVERS", "check_stability", "jacobian"]
@@ -56,10 +56,11 @@ class Flow(Protocol):
 
 
 def jacobian(flow: Flow, u: Floats, mu: Floats) -> Floats:
-    r"""The linearisation of the right-hand side of (22) at a state, on the grid; its eigenvalues are the rates of (23).
+    r"""The linearisation of the right-hand side of (22) at a state; its eigenvalues are the rates of (23).
 
     Column by column as the derivative of :math:`F(u) = \Delta u + u\, N'(\Delta u) / C`, by a step into the complex
-    plane: exact to rounding, as F is a polynomial and nothing is subtracted.
+    plane: exact to rounding, as F is a polynomial and nothing is subtracted. On a truncated basis, the columns are of
+    its modes, and the Laplacian is that of the matrices.
 
     Parameters
     ----------
@@ -71,29 +72,34 @@ def jacobian(flow: Flow, u: Floats, mu: Floats) -> Floats:
 
     Returns
     -------
-    numpy.ndarray, shape (n_cells, n_cells), float64
+    numpy.ndarray, shape (n, n), float64
+        For the n grid values, or for the n modes of a truncated basis.
 
     Raises
     ------
     ValueError
-        If the flow preserves no sum over modes, or the domain has more than 2048 cells.
+        If the flow preserves no sum over modes, or the domain has more than 2048 modes.
     """
     domain, s = flow.domain, flow.norm.power
-    n = math.prod(domain.shape)
+    n = math.prod(domain.mode_shape)
     if s is None:
         raise ValueError(
             "stability is checked for a flow that preserves a sum over modes, such as "
             f'preserve = "gradient", "value" or "laplacian"; it preserves "{flow.norm.name}"'
         )
     if n > MOST_CELLS:
-        raise ValueError(f"stability is checked by dense matrices, on at most {MOST_CELLS} cells; the domain has {n}")
+        raise ValueError(f"stability is checked by dense matrices, on at most {MOST_CELLS} modes; the domain has {n}")
     h = 1e-30 * np.abs(u).max()
-    bumped = u + 1j * h * np.eye(n).reshape(n, *domain.shape)
+    directions = np.eye(n).reshape(n, *domain.mode_shape)
+    bumped = u + 1j * h * (directions if domain.is_complete else domain.to_values(directions))
     c = domain.to_modes(bumped)
     C = float((mu**s * domain.to_modes(u) ** 2).sum())
     multiplier = (mu ** (s + 1) * c**2).sum(axis=tuple(range(-len(domain.mode_shape), 0)), keepdims=True) / C
-    right_side = domain.to_values(-mu * c) + multiplier * bumped
-    return np.asarray(right_side.imag / h).reshape(n, n).T
+    if domain.is_complete:
+        right_side = domain.to_values(-mu * c) + multiplier * bumped
+        return np.asarray(right_side.imag / h).reshape(n, n).T
+    change = laplacian(domain, bumped.imag / h) + (multiplier * bumped).imag / h
+    return np.asarray(domain.to_modes(change)).T
 
 
 def check_stability(
@@ -109,7 +115,8 @@ def check_stability(
     Parameters
     ----------
     flow : RenormalizedFlow
-        Preserving the gradient, the value or the Laplacian, on at most 2048 cells.
+        Preserving the gradient, the value or the Laplacian, on a domain of at most 2048 modes: of a domain of matrices
+        with more unknowns, the modes that it has.
     k : int, or tuple of int in several dimensions
         The mode number of the steady state.
     n_modes : int, optional
@@ -117,7 +124,8 @@ def check_stability(
         dimension; in several, the 16 lowest) unless given.
     solvers : sequence of str, optional
         Among "spectral" and the integrators of `diffmath.pde.stepping`. All unless given, but for "solve_ivp" where
-        the mass matrix is not diagonal or the stiffness is not sparse.
+        the stiffness is not sparse, and for schemes with a bound on dt on a truncated basis: they take as many steps as
+        the highest mode asks for.
     perturbation : float
         The amplitude of the perturbation relative to the steady state's, in [1e-10, 1e-3]: below, it is lost in the
         rounding of the state. The rates are those of the difference of two runs, with this amplitude and with its
@@ -141,7 +149,7 @@ def check_stability(
     TypeError
         If k is no mode number.
     """
-    if not flow.domain.is_complete:
+    if not flow.domain.is_complete and flow.domain.discrete.is_complete:
         flow = type(flow)(flow.domain.discrete, flow.preserve)
     domain = flow.domain
     numbers = domain.mode(k)
@@ -150,19 +158,20 @@ def check_stability(
         raise ValueError(f"perturbation must lie in [1e-10, 1e-3]; it is {perturbation}")
     if solvers is None:
         solvers = SOLVERS if has_sparse_jacobian(domain.discrete) else SOLVERS[:-1]
+        if not domain.is_complete:
+            solvers = [s for s in solvers if s not in SCHEMES or math.isinf(SCHEMES[s].bound(1.0, 2.0))]
     if isinstance(solvers, str):
         raise TypeError(f"solvers must be a sequence of names; it is {solvers!r}")
     if unknown := [s for s in solvers if s not in SOLVERS]:
         raise ValueError(f"solvers must be among {', '.join(SOLVERS)}; {unknown[0]!r} is not")
-    n_cells = math.prod(domain.shape)
     if not solvers:
         raise ValueError("solvers must name at least one")
     if n_modes is None:
         n_modes = 2 * numbers[0] + 1 if len(domain.mode_shape) == 1 else 16
-    n_modes = min(require_count("n_modes", n_modes), n_cells)
+    n_modes = min(require_count("n_modes", n_modes), math.prod(domain.mode_shape))
 
     order = np.argsort(domain.eigenvalues, axis=None, kind="stable")[:n_modes]
-    modes = [tuple(int(i) for i in np.unravel_index(flat, domain.shape)) for flat in order]
+    modes = [tuple(int(i) for i in np.unravel_index(flat, domain.mode_shape)) for flat in order]
     rates = {name: _theory_and_jacobian(flow, numbers, mu) for name, mu in _operators(flow).items()}
     theory = {name: pair[0].ravel()[order] for name, pair in rates.items()}
     expected = np.stack([theory["spectral" if solver == "spectral" else "discrete"] for solver in solvers])
@@ -208,7 +217,7 @@ def _operators(flow: Flow) -> dict[str, Floats]:
 
 
 def _theory_and_jacobian(flow: Flow, k: tuple[int, ...], mu: Floats) -> tuple[Floats, Floats]:
-    """The rates of all modes, by eq. (23) and as eigenvalues of the Jacobian, in the shape of the domain.
+    """The rates of all modes, by eq. (23) and as eigenvalues of the Jacobian, in the shape of the modes.
 
     The eigenvalues are sorted as the theory's are, so that multiple ones need no eigenvectors; that of w_k is 2 mu_k.
     """

@@ -9,6 +9,9 @@ The norm and the multiplier use the same K, :math:`N(u)^2 = \langle u, K u \rang
 difference quotient for the gradient, the flow would not conserve it. A linear step of the heat equation, see
 `diffmath.pde.schemes`, is followed by a rescaling to N(u_0).
 
+On a truncated basis of many unknowns the steps are those of the whole matrices. The norm and the multiplier are those
+of the state's projection on the modes and on a space that holds the heat flow of u_0, see `diffmath.domains.operator`.
+
 Initial conditions are stepped together, as one array. The components along the null modes of K, on a box without flux
 the mean, are kept apart: they only grow, and would drown the rest.
 """
@@ -28,7 +31,7 @@ from diffmath._arguments import real_array, require_callable, require_instance, 
 from diffmath.domains.eigenbasis import Eigenbasis, Floats
 from diffmath.pde.norms import Preserve, as_norm
 from diffmath.pde.runs import THETA, Callback, Interrupted, Problem, Record, Run, State, column
-from diffmath.pde.schemes import SCHEMES
+from diffmath.pde.schemes import SCHEMES, laplacian
 from diffmath.pde.spectral import heat_modes
 
 __all__ = ["INTEGRATORS", "OPTIONS", "IntegrationError", "Interrupted", "Run", "integrate"]
@@ -164,6 +167,7 @@ def integrate(
             scaled: Floats = np.ldexp(array, column(exponent, array))
         return scaled.reshape(*leading, *array.shape[1:])
 
+    domain = domain._resolving(u, moments if integrator == "exact" else _stages(domain, u, moments))
     problem = Problem(domain, as_norm(preserve), State(u, u), moments)
     problem.start = problem.state(u, domain.to_modes(u)[:, domain.null_modes] * (mean == "keep"))
     problem.norm.require_homogeneous(domain, problem.start.c)
@@ -245,13 +249,14 @@ def _march(problem: Problem, name: str, options: dict[str, float]) -> Iterator[t
         remaining, n = t - now, 0
         if dt is not None:
             n = math.ceil(remaining / dt * (1 - 1e-9))  # 0.3 / 0.1 is to be 3 in spite of rounding
+        h = remaining / max(n, 1)
         while remaining > 0:
             if dt is None:
                 with np.errstate(invalid="ignore"):  # where a mean that counts is all that is left
                     roughest = float(np.nan_to_num(energy.multiplier(domain, state.c)).max())
                 longest = min(theta / roughest if roughest > 0 else math.inf, SAFE * limit)
                 n = max(1, math.ceil(remaining / longest))
-            h = remaining / n
+                h = remaining / n
             state = problem.rescaled(problem.state(scheme.step(domain, state.u, h), problem.null(state)))
             n -= 1
             remaining = remaining - h if n else 0.0
@@ -260,9 +265,19 @@ def _march(problem: Problem, name: str, options: dict[str, float]) -> Iterator[t
         now = t
 
 
+def _stages(domain: Eigenbasis, u: Floats, moments: Floats) -> Floats:
+    """Times between the first step and the last output, which a basis is to resolve."""
+    if domain.is_complete or not moments.any():
+        return moments
+    v = laplacian(domain, u)
+    rates = [a @ (domain.mass @ a) / (b @ (domain.stiffness @ b)) for a, b in zip(v, u, strict=True)]  # lambda(0)
+    first = min(THETA / max(rates), float(moments[moments > 0][0]))
+    return np.union1d(moments, np.geomspace(first, moments[-1], 8))
+
+
 def has_sparse_jacobian(domain: Eigenbasis) -> bool:
-    """Whether M^-1 K is a sparse matrix, as "solve_ivp" needs it."""
-    return bool(domain.mass.nnz <= math.prod(domain.shape) and sp.issparse(domain.stiffness))
+    """Whether the stiffness is sparse, as "solve_ivp" needs it."""
+    return bool(sp.issparse(domain.stiffness))
 
 
 def _bdf(problem: Problem, name: str, options: dict[str, float]) -> Iterator[tuple[float, State]]:
@@ -278,9 +293,10 @@ def _bdf(problem: Problem, name: str, options: dict[str, float]) -> Iterator[tup
         return
     n_batch, n = len(start.u), start.u[0].size
     if not has_sparse_jacobian(domain):
-        raise ValueError('"solve_ivp" needs a domain whose mass matrix is diagonal and whose stiffness is sparse')
-    one = sp.diags_array(-1 / domain.mass.diagonal()) @ domain.stiffness
-    L = sp.block_diag([*[one] * n_batch, sp.csr_array((n_batch, n_batch))], format="csc")
+        raise ValueError('"solve_ivp" needs a domain whose stiffness is sparse')
+    own = sp.csc_array((n_batch, n_batch))
+    stiffness = sp.block_diag([*[domain.stiffness] * n_batch, own], format="csc")
+    mass = sp.block_diag([*[domain.mass] * n_batch, sp.eye_array(n_batch)], format="csc")
 
     def state(y: Floats) -> State:
         with np.errstate(over="ignore"):
@@ -293,13 +309,13 @@ def _bdf(problem: Problem, name: str, options: dict[str, float]) -> Iterator[tup
         return norm.multiplier(domain, state(y).c)
 
     def right_side(t: float, y: Floats) -> Floats:
-        rate = multiplier(y)
-        result: Floats = L @ y + np.append(np.repeat(rate, n) * state(y).u.ravel(), rate)
-        return result
+        rate, u = multiplier(y), y[:-n_batch].reshape(start.u.shape)
+        return np.append(laplacian(domain, u) + column(rate, u) * state(y).u, rate)
 
     def jacobian(t: float, y: Floats) -> Any:
+        """M times the Jacobian, which is sparse."""
         rate = multiplier(y)
-        return L + sp.diags_array(np.append(np.repeat(rate, n), rate), format="csc")
+        return mass @ sp.diags_array(np.append(np.repeat(rate, n), rate)) - stiffness
 
     # The tolerances are of the root mean square over all unknowns; this way, they hold for each of the solutions.
     share = math.sqrt(n_batch)
@@ -314,6 +330,8 @@ def _bdf(problem: Problem, name: str, options: dict[str, float]) -> Iterator[tup
         atol=atol / share,
         jac=jacobian,
     )
+    # BDF solves (I - c J) x = b, which here is (M - c M J) x = M b.
+    solver.I, solver.solve_lu = mass, lambda factors, b: factors.solve(mass @ b)
     while solver.status == "running":
         message = solver.step()
         problem.info["n_evaluations"] = solver.nfev

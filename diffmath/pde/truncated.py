@@ -47,7 +47,7 @@ def exact(flow: RenormalizedFlow, u: Floats, largest: float, t: Floats, mean: Me
         return flow._exact(u, largest, t, mean, C)
     n, parts = flow.domain.n_modes, []
     for one in u:
-        extended = type(flow)(flow.domain._resolving(one / np.abs(one).max(), t), flow.norm)
+        extended = type(flow)(flow.domain._resolving(one[None] / np.abs(one).max(), t), flow.norm)
         part = extended._exact(one[None], largest, t, mean, C)
         parts.append(part._replace(fraction=part.fraction[..., :n]))
     return Solution(*(np.concatenate(arrays) for arrays in zip(*(part[:-1] for part in parts), strict=True)))

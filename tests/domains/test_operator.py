@@ -8,7 +8,7 @@ import pytest
 import scipy.linalg
 import scipy.sparse as sp
 
-from diffmath.domains import Box, Mask, Operator
+from diffmath.domains import Box, Mask, Operator, _cost
 from diffmath.pde import RenormalizedFlow
 from tests import laws
 
@@ -177,6 +177,27 @@ def test_a_batch_is_its_members():
     flow = RenormalizedFlow(domain)
     each = np.stack([flow.evolve(u, [1e-4, 0.1]) for u in u_0])
     assert (flow.evolve(u_0, [1e-4, 0.1]) == each).all()
+
+
+def test_long_solves_say_so(monkeypatch, capsys):
+    """The estimate comes before the first solve, and a bar counts the solves; short ones are silent."""
+    RenormalizedFlow(Mask(np.ones((25, 24), dtype=bool), n_modes=5)).solve(np.arange(600.0), [0.0, 0.1])
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(_cost, "LONG", 0.0)
+    RenormalizedFlow(Mask(np.ones((25, 24), dtype=bool), n_modes=5)).solve(np.arange(600.0), [0.0, 0.1])
+    modes, rest = re.split("(?=the rest)", capsys.readouterr().err, maxsplit=1)
+    assert modes.lstrip("\r").startswith("4 modes of 600 unknowns, about 1 min and 0.0 GB:   0%")
+    assert "the rest of 600 unknowns, about 1 min" in rest
+    assert all(re.search(r"[1-9]\d*/\d+ \[.* solves", text) for text in (modes, rest))
+
+
+@pytest.mark.parametrize(
+    ("n", "dimension", "shortest", "longest"),
+    [(3_000, 2, 0, 1), (150_000, 2, 10, 60), (1_000_000, 2, 60, 600), (6_000, 3, 0, 10), (120_000, 3, 300, 3600)],
+)
+def test_expected_cost(n, dimension, shortest, longest):
+    """Of 50 modes, in seconds of a core: a minute beyond which it is said lies between thousands and a million."""
+    assert shortest <= _cost.expected_cost(n, dimension, 1, 272, 194).seconds <= longest
 
 
 M3, K3 = np.ones(3), np.array([[1.0, -1, 0], [-1, 2, -1], [0, -1, 1]])

@@ -175,7 +175,7 @@ def test_bad_arguments():
         FLOW.check_stability(1, perturbation=1.0)
     with pytest.raises(ValueError, match="solvers must be among spectral, .*; 'magic' is not"):
         FLOW.check_stability(1, solvers=["magic"])
-    with pytest.raises(ValueError, match="at most 2048 cells; the domain has 4096"):
+    with pytest.raises(ValueError, match="at most 2048 modes; the domain has 4096"):
         RenormalizedFlow(Box(shape=(4096,))).check_stability(1)
     with pytest.raises(ValueError, match='such as preserve = "gradient", .*; it preserves "total_variation"'):
         RenormalizedFlow(FLOW.domain, "total_variation").check_stability(1)

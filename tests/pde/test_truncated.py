@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from diffmath.domains import Box, Mask
+from diffmath.domains import Box, Mask, Mesh
 from diffmath.pde import RenormalizedFlow
 from diffmath.pde.schemes import SCHEMES
 from diffmath.pde.stability import check_stability
@@ -92,3 +92,13 @@ def test_large_and_small_values():
     expected = flow.evolve(U_0, 0.01)
     for scale in (2.0**-400, 2.0**400):
         assert (flow.evolve(U_0 * scale, 0.01) == expected * scale).all()
+
+
+def test_times_far_below_the_known_modes():
+    """A fine mesh, few modes and a short first time: sixty solves carry the rest, and nothing warns of it."""
+    mesh = Mesh.annulus(refinement=4, n_modes=20)
+    u_0 = np.random.default_rng(0).standard_normal(mesh.shape)
+    first, *_ = RenormalizedFlow(mesh).evolve(u_0, [1e-5, 1e-3, 0.1, 1.0])
+    # With more modes known, as exact as the space is.
+    more = RenormalizedFlow(Mesh.annulus(refinement=4, n_modes=60)).evolve(u_0, 1e-5)[0]
+    laws.within(first, more, 1e-9 * np.abs(more).max())
