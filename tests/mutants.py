@@ -86,7 +86,7 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [
     ("ddpm/sampling", "generator.seed()", "", "any seed that no other call gets"),
     ("ddpm/samplers", "h = 0.5 * (", "0.5", "only the ratio of two h counts"),
     ("pde/spectral", "NEAR = ", "", EITHER),
-    ("pde/spectral", "present = exponents", "", "left out are only modes that underflow"),
+    ("pde/spectral", "present = root", "", "left out are only modes that underflow"),
     (
         "pde/stepping",
         "n = math.ceil(remaining / dt * (1",

@@ -120,8 +120,8 @@ def _load(name: str, directory: str | os.PathLike[str] | None) -> npt.NDArray[np
 def _find(directory: Path, name: str) -> Path | None:
     """MNIST's file in a directory, or in torchvision's layout of one; some sites spell the names with a dot."""
     names = (name, name.replace("-idx", ".idx"))
-    places = (directory, directory / "MNIST" / "raw")
-    paths = (place / f"{n}{ending}" for place in places for n in names for ending in ("", ".gz"))
+    folders = (directory, directory / "MNIST" / "raw")
+    paths = (folder / f"{n}{ending}" for folder in folders for n in names for ending in ("", ".gz"))
     return next((path for path in paths if path.is_file()), None)
 
 

@@ -69,8 +69,7 @@ def heat_modes(domain: Eigenbasis, c: Floats, times: Floats, norm: Norm, size: F
         for i, t in enumerate(times.clip(-horizon, horizon)):
             rest: Any = slice(None)
             while True:
-                exponents = gaps * t
-                v, near = _relative_to(k, spectra[rest], exponents, unseen)
+                v, near = _relative_to(k, spectra[rest], gaps, t, unseen)
                 these = rest if (all_near := near.all()) else np.arange(len(c))[rest][near]
                 if near.any():
                     v = v if all_near else v[near]
@@ -79,23 +78,24 @@ def heat_modes(domain: Eigenbasis, c: Floats, times: Floats, norm: Norm, size: F
                 if all_near:
                     break
                 rest = np.arange(len(c))[rest][~near]
-                logarithms = np.log(np.abs(spectra[rest]).max(axis=0))
+                logarithms = np.log(np.abs(spectra[rest]).max(axis=0)) - gaps * t
                 logarithms[unseen] = -np.inf
-                k = int((logarithms - exponents).argmax())
+                k = int(logarithms.argmax())
                 gaps = domain.gaps(tuple(map(int, np.unravel_index(k, domain.mode_shape)))).ravel()
     return b.reshape(len(c), len(times), *domain.mode_shape)
 
 
 def _relative_to(
-    k: int, spectra: Floats, exponents: Floats, unseen: npt.NDArray[np.intp]
+    k: int, spectra: Floats, gaps: Floats, t: float, unseen: npt.NDArray[np.intp]
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """The modes relative to mode k, up to the last that may not underflow; and whether k is nearly the largest."""
     c_k = np.abs(spectra[:, k])
     most = c_k.max()
-    present = exponents < UNDERFLOW + math.log(LARGEST) - np.log(most)
-    n = len(present) - int(present[::-1].argmax())
     # The root, twice: of ratios of 400 decades, it neither over- nor underflows. Absent modes stay zero.
-    root = np.exp(exponents[:n] / -2)
+    root = gaps * (-t / 2)
+    present = root > (np.log(most) - math.log(LARGEST) - UNDERFLOW) / 2
+    n = len(present) - int(present[::-1].argmax())
+    root = np.exp(root[:n], out=root[:n])
     root /= np.sqrt(most)
     np.minimum(root, LARGEST, out=root)
     v = spectra[:, :n] * root
