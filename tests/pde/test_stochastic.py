@@ -9,6 +9,7 @@ import xarray as xr
 from scipy import special
 from scipy.integrate import solve_ivp
 
+from diffmath.domains import Mask
 from diffmath.pde import Box, RenormalizedFlow
 from diffmath.pde.harmonics import Harmonics
 from diffmath.pde.invariant import Bingham, circle_density
@@ -126,6 +127,18 @@ def test_paths_keep_the_energy():
     assert np.abs(ds.u.isel(time=1, path=0) - ds.u.isel(time=1, path=1)).max() > 0.1
     assert ds.identical(forced.solve(u_0, [0.0, 0.1, 0.2], dt=5e-4, n_paths=3, rng=1))
     assert forced.solve(u_0, 0.01, dt=5e-3, C=2.0, rng=0).preserved.item() == pytest.approx(2)
+
+
+def test_a_domain_of_any_shape():
+    """On an L of 20 x 20 cells paths keep the energy, and leave the mode that they start from."""
+    shape = np.ones((20, 20), dtype=bool)
+    shape[10:, 10:] = False
+    domain = Mask(shape, n_modes=20)
+    ds = ForcedFlow(RenormalizedFlow(domain), lambda mu: 0.1 / mu).solve(
+        domain.eigenfunction(3), 1.0, dt=0.05, n_paths=3, rng=0
+    )
+    np.testing.assert_allclose(ds.energy, domain.eigenvalues[3], rtol=1e-12)
+    assert (ds.energy_fraction[:, 0, 3] < 0.999).all()
 
 
 def test_long_paths_come_in_parts(capsys):
