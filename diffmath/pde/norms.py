@@ -90,7 +90,7 @@ class Norm(ABC):
         return self._multiplier(domain, c)
 
     def measure(self, domain: Eigenbasis, c: Floats) -> tuple[Floats, Floats, Floats]:
-        """The `size`, the `shares` and the `multiplier`."""
+        """The `size`, the `shares` and the `multiplier`, that of eq. (22) if the gradient is preserved."""
         require_unmasked(c, "c")
         return self._measure(domain, c)
 
