@@ -52,6 +52,11 @@ class Run:
         """The network, loaded once for all figures."""
         return _load(self.path, str(self.device))
 
+    @cached_property
+    def heat(self) -> Checkpoint:
+        """The heat model's network, with its process."""
+        return _load("heat", str(self.device))
+
     def sample(self, *, quick_steps: int | None = None, **arguments: Any) -> Any:
         """`diffmath.ddpm.sample` with this run's network and noise.
 

@@ -15,11 +15,24 @@ from typer.testing import CliRunner
 import paper_figures
 from diffmath.__main__ import app
 from diffmath._files import save_figure
-from diffmath.data import tile
-from diffmath.ddpm import Checkpoint
+from diffmath.data import load_mnist, tile, to_tensor
+from diffmath.ddpm import Checkpoint, HeatDenoiser
+from diffmath.heat import HeatProcess
 from diffmath.schedule import VarianceSchedule
 from paper_figures import __main__ as command
-from paper_figures import figure1, figure2, figure3, figure4, figure5, figure7, figure8, figure9, figure10, slides
+from paper_figures import (
+    figure1,
+    figure2,
+    figure3,
+    figure4,
+    figure5,
+    figure7,
+    figure8,
+    figure9,
+    figure10,
+    figure11,
+    slides,
+)
 from paper_figures.run import Profile, Run
 from tests import laws
 
@@ -35,11 +48,21 @@ def denoiser(x, t):
     return (1 - alpha_bar) ** 0.5 * (x + 0.5 * alpha_bar**0.5) / (0.09 * alpha_bar + 1 - alpha_bar)
 
 
+def untrained():
+    """A heat model of the affine predictions alone, on a coarse grid of times."""
+    process = HeatProcess.fit(to_tensor(load_mnist("sample").images[::50]), times=[0, 1e-4, 1e-3, 0.01, 0.1, 0.81])
+    return Checkpoint(HeatDenoiser(process, width=4, patch=4).eval(), process, {"images_seen": 0})
+
+
 @pytest.fixture
 def run(monkeypatch):
     """A run of a figure whose network is the exact denoiser."""
     metadata = {"network": "exact", "images_seen": 0}
-    monkeypatch.setattr("paper_figures.run._load", lambda path, device: Checkpoint(denoiser, SCHEDULE, metadata))
+    others = {"heat": untrained}
+    monkeypatch.setattr(
+        "paper_figures.run._load",
+        lambda path, device: others[path]() if path in others else Checkpoint(denoiser, SCHEDULE, metadata),
+    )
     return lambda figure, profile=Profile.auto, seed=0: Run(figure, profile, "cpu", seed)
 
 
@@ -193,6 +216,24 @@ def picture_10(found, figure, run):
     assert found.first["2-D"][-1] < 0.01 < 0.79 < found.first["1-D"][-1]
 
 
+def picture_11(found, figure, run):
+    """Each digit keeps its C on the way to a gradient of multiplier mu_1; the other panels show what they say."""
+    assert found.forward.shape == (len(figure11.FLOW_TIMES), len(figure11.DIGITS), 1, 32, 32)
+    process = run.heat.schedule
+    for state in found.forward:
+        laws.within(process.energy(state.numpy())[:, 0] / found.C, 1, 1e-12)
+    laws.within(found.multipliers[-1], np.pi**2, 0.01 * np.pi**2)
+    assert (np.diff(found.multipliers, axis=0) < 1e-9).all()
+    assert [len(found.samples), len(found.one_start), len(found.energies)] == [
+        figure11.N_SAMPLES,
+        *[figure11.N_ROWS] * 2,
+    ]
+    energies = process.energy(found.energies.double().numpy())[:, 0]
+    assert energies[-1] > energies[0]
+    assert ((found.kept >= 0) & (found.kept <= 1)).all()
+    assert f"{100 * found.sure:.0f} %" in " ".join(titles(figure))
+
+
 PICTURES = {
     int(name.removeprefix("picture_")): picture for name, picture in list(globals().items()) if "picture_" in name
 }
@@ -208,6 +249,8 @@ def test_figure(run, monkeypatch, number, profile):
     monkeypatch.setattr(figure10, "N_PATHS", 400)
     monkeypatch.setattr(figure10, "N_BACK", 3000)
     monkeypatch.setattr(figure10, "N_DOTS", 300)
+    monkeypatch.setattr(figure11, "N_SAMPLES", 9)
+    monkeypatch.setattr(figure11, "N_KEPT", 2)
     called_at.clear()
     brightness.clear()
     this, module = run(number, profile), importlib.import_module(f"paper_figures.figure{number}")

@@ -38,7 +38,7 @@ from diffmath.schedule import VarianceSchedule
 __all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"]
 
 FORMAT, VERSION, DIGEST = "diffmath.checkpoint", 2, "sha256"
-SHIPPED = ("compact", "paper")  # the first is the default
+SHIPPED = ("compact", "paper", "heat")  # the first is the default
 NETWORKS: dict[str, type[nn.Module]] = {
     "UNet": UNet,
     "MLP": MLP,
@@ -87,7 +87,7 @@ def load_checkpoint(
     ----------
     path : path or str, optional
         A file of `save_checkpoint` or `train`, or the name of a network shipped with the package: "compact", the
-        default, or "paper", the paper's own, four times as large.
+        default, "paper", the paper's own, four times as large, or "heat", that of the heat model.
     model : torch.nn.Module, optional
         The network to fill with the file's weights, of the class and configuration that were saved. Required for
         classes that are not this package's: a file holds weights and no code.
@@ -298,7 +298,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     if not Path(path).is_file():
         if Path(path).is_dir():
             raise CheckpointError(f"{path} is a directory; the network of a training is its model.safetensors")
-        hint = "" if Path(path).suffix else f"; the shipped networks are {' and '.join(map(repr, SHIPPED))}"
+        hint = "" if Path(path).suffix else f"; the shipped networks are {', '.join(map(repr, SHIPPED))}"
         raise CheckpointError(f"there is no file {path}{hint}")
     try:
         with safe_open(path, framework="pt") as file:

@@ -292,7 +292,7 @@ def test_a_subclass_is_another_network(tmp_path):
 def test_names_of_files(saved, tmp_path, monkeypatch):
     """A path may be a shipped network's name, or begin with ~; a name that is neither is told what there is."""
     assert load_checkpoint(Path("compact")).metadata == load_checkpoint().metadata
-    with pytest.raises(CheckpointError, match="no file tiny; the shipped networks are 'compact' and 'paper'"):
+    with pytest.raises(CheckpointError, match="no file tiny; the shipped networks are 'compact', 'paper', 'heat'"):
         load_checkpoint("tiny")
     with pytest.raises(CheckpointError, match="is a directory; the network of a training is its model.safetensors"):
         load_checkpoint(saved[1].parent)

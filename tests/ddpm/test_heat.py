@@ -1,5 +1,7 @@
 """The heat model's network, loss and walk through `train`, `sample` and checkpoints."""
 
+from importlib.resources import files
+
 import numpy as np
 import pytest
 import torch
@@ -105,3 +107,17 @@ def test_the_energy_asked_for_is_seen_by_the_network(process):
     other[:, 2] += 1.0
     t = torch.tensor([2])
     assert not torch.allclose(model(x, t), model(other, t), atol=1e-3)
+
+
+def test_the_shipped_model():
+    """A small file with its process and an honest record, and digits that have the energy that they were asked for."""
+    assert (files("diffmath.ddpm") / "weights" / "heat.safetensors").stat().st_size < 7e6
+    model, process, record = load_checkpoint("heat")
+    assert process.n_steps == 180
+    assert record["images_seen"] == record["steps"] * record["settings"]["batch_size"]
+    triples = np.repeat([[*process.law.centre, -2.0]], 2, axis=0)
+    triples[:, 1] += [-1.5 * process.law.scale[1], 1.5 * process.law.scale[1]]
+    x_T = torch.from_numpy(process.start(2, 0, triples)).float()
+    images = sample(model, process, x_T, n_steps=30, eta=1.0, generator=0)
+    low, high = np.log(process.energy(images.double().numpy()))[:, 0]
+    assert high - low > 1.5 * process.law.scale[1]  # of the 3 deviations between them
