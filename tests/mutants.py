@@ -53,7 +53,7 @@ GUARDS = {  # those that are quick and see most come first
     "pde/schemes": ["tests/pde/test_schemes.py"],
     "pde/stepping": ["tests/pde/test_runs.py", "tests/pde/test_stepping.py"],
     "pde/runs": ["tests/pde/test_runs.py", "tests/pde/test_stepping.py"],
-    "pde/dataset": ["tests/pde/test_dataset.py", "tests/pde/test_flow.py"],
+    "pde/dataset": ["tests/pde/test_dataset.py", "tests/pde/test_flow.py", "tests/pde/test_plots.py"],
     "pde/norms": ["tests/pde/test_norms.py", "tests/pde/test_preserved.py"],
     "pde/priors": ["tests/pde/test_inverse.py"],
     "pde/inverse": ["tests/pde/test_inverse.py"],
