@@ -60,6 +60,8 @@ def substitutions():
         "stiff_modes": of_flow.table_of_stiff_modes(results["forced"]["stiff modes"]),
         "shares": of_flow.table_of_shares(results["forced"]["share of mode 1"]),
         "ways_back": of_flow.table_of_ways_back(results["forced"]),
+        "functions": of_flow.table_of_functions(results["backwards"]["functions"]),
+        "scales": of_flow.table_of_scales(results["backwards"]["scale"]),
         "backwards": of_flow.tables_of_priors(results["backwards"]),
     }
 

@@ -88,6 +88,29 @@ def table_of_ways_back(found):
 # The flow backwards
 
 
+def table_of_functions(found):
+    """Median relative errors of classical estimates and of empirical Bayes, for functions."""
+    others = ("90 % bands cover", "empirical Bayes over the best", "holds")
+    estimates = [name for name in next(iter(found.values())) if name not in others]
+    rows = [
+        [
+            name,
+            *(f"{row[estimate]:.3f}" for estimate in estimates),
+            f"{row['empirical Bayes over the best']:.2f}",
+            f"{100 * row['90 % bands cover']:.0f} %",
+        ]
+        for name, row in found.items()
+    ]
+    return table(["median error", *estimates, "over the best", "90 % bands cover"], rows)
+
+
+def table_of_scales(found):
+    """Median relative errors of a step by the way in which its scale is found."""
+    ways = list(next(iter(found.values())))
+    rows = [[name, *(f"{row[way]:.3f}" for way in ways)] for name, row in found.items()]
+    return table(["step", *ways], rows)
+
+
 def tables_of_priors(backwards):
     """A table for the digits that priors alone recover, and one for those that the network recovers too."""
     return "\n\n".join(table_of_priors(backwards[part]) for part in ("digits", "network") if part in backwards)

@@ -48,6 +48,13 @@ def test_the_claims_on_noise_hold():
     assert found["claims that hold"] == found["claims"] == 21
 
 
+def test_the_claims_on_priors_hold():
+    """Against the best classical estimates, but for an analytic function, whose amplitudes follow no power law."""
+    found = json.loads((ROOT / "experiments" / "results" / "backwards.json").read_text())
+    assert [name for name, row in found["functions"].items() if not row["holds"]] == ["analytic"]
+    assert [row["holds"] for row in found["digits"].values() if "holds" in row] == [True, True]
+
+
 @pytest.fixture
 def curve(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "experiments")
