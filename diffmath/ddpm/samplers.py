@@ -227,7 +227,7 @@ SAMPLERS: dict[str, Sampler] = {
         Sampler("dpmsolver++2m", dpmsolver, predicts_image=True),
     )
 }
-"""The samplers of a `ForwardProcess` by name; add a record here, and `diffmath.ddpm.sample` knows it.
+"""The samplers of a `diffmath.process.ForwardProcess` by name; add a record here, and `diffmath.ddpm.sample` knows it.
 
 :meta hide-value:
 """
