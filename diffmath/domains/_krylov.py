@@ -104,11 +104,11 @@ def ritz_pairs(
     times = np.unique(times[np.isfinite(times) & (times > 0)])
     inverses: list[Inverse] = []
     n_vectors, n_solves = len(modes) + 2 * MOST_SOLVES, len(u) * TYPICAL_SOLVES * bool(len(times))
-    n_factors = 3 * bool(n_solves)
+    poles = _poles(M, K, mu, times) if len(times) else []
     with progress(
-        "the rest", K.shape[0], dimension, n_factors=n_factors, n_solves=n_solves, n_vectors=n_vectors
+        "the rest", K.shape[0], dimension, n_factors=len(poles), n_solves=n_solves, n_vectors=n_vectors
     ) as solved:
-        spaces = [_space(M, K, mu, modes, one, times, inverses, solved) for one in u]
+        spaces = [_space(M, K, mu, modes, one, times, poles, inverses, solved) for one in u]
     whole = spaces[0]
     if len(spaces) > 1:
         whole = Space(M, K, modes, max(1, sum(len(space.basis) for space in spaces)))
@@ -126,6 +126,7 @@ def _space(
     modes: Floats,
     u: Floats,
     times: Floats,
+    poles: list[float],
     inverses: list[Inverse],
     solved: Callable[[], object],
 ) -> Space:
@@ -137,7 +138,7 @@ def _space(
         return space
     space.add(inverse_mass(M)(space.images[0]))
     if len(times):
-        inverses += [] if inverses else _inverses(M, K, mu, times)
+        inverses += [] if inverses else [factorised(sp.csr_array(M + gamma * K)) for gamma in poles]
         change = _grow(space, mu, c, r, times, inverses, solved)
         if change > LARGEST_CHANGE:
             warnings.warn(
@@ -149,14 +150,15 @@ def _space(
     return space
 
 
-def _inverses(M: sp.csr_array, K: sp.csr_array, mu: Floats, times: Floats) -> list[Inverse]:
-    """The products with the inverses of M + gamma K, of one gamma or of two or three that take turns."""
+def _poles(M: sp.csr_array, K: sp.csr_array, mu: Floats, times: Floats) -> list[float]:
+    """The values of gamma in M + gamma K: one, or two or three that take turns."""
     highest = float(mu[-1])
     largest = float((abs(K) @ np.ones(K.shape[0]) / M.diagonal()).max())
     short = max(times[0], 9 / largest) / 3
     ratio = 0.3 / highest / short if highest else 1.0
     n_poles = 1 if ratio <= 3 else 2 if ratio <= FAR else 3
-    return [factorised(sp.csr_array(M + gamma * K)) for gamma in np.geomspace(short, ratio * short, n_poles)]
+    poles: list[float] = np.geomspace(short, ratio * short, n_poles).tolist()
+    return poles
 
 
 def _grow(
