@@ -128,7 +128,7 @@ def draw(found: Digits) -> Figure:
     show(forwards, (shown / shown.abs().amax((-2, -1), keepdim=True)).flatten(0, 1), n, "forwards: (22), downwards")
     _rows(forwards, [f"$t = {t:g}$" for t in FLOW_TIMES], len(FLOW_TIMES))
     for i, (C, rates) in enumerate(zip(found.C, found.multipliers.T, strict=True)):
-        text = f"$C = {C:.0f}$\n$\\lambda = {rates[0]:.0f} \\to {rates[-1]:.1f}$"
+        text = f"$C = {C:.0f}$\n$\\lambda = {rates[0]:.0f}$,\nthen {rates[-1]:.1f}"
         forwards.text((i + 0.5) / n, -0.01, text, transform=forwards.transAxes, fontsize=6.5, ha="center", va="top")
     scale = found.backward.abs().amax((-3, -2, -1), keepdim=True).clamp(min=1)
     show(
