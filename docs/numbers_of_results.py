@@ -32,6 +32,7 @@ def substitutions():
         "trained": {name: of_networks.training_of(name) for name in ("compact", "paper")},
         "variances": of_networks.table_of_variances(results["exact_denoisers"]["discretisation"]),
         "networks": of_networks.table_of_networks(results["sample_statistics_500_steps"]),
+        "ways": of_networks.table_of_ways(results["sample_statistics"]),
         "quality": of_networks.table_of_quality(results["quality_vs_steps"], few=True),
         "quality_in_full": of_networks.table_of_quality(results["quality_vs_steps"]),
         "quick": of_networks.table_of_quick_samplers(results["quality_vs_steps"], "Algorithm 2 with 500"),

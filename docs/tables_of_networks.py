@@ -63,6 +63,34 @@ def table_of_networks(statistics):
     return table(["", *statistics["samples"], "real test images"], rows)
 
 
+def table_of_ways(statistics):
+    """Plain and guided samples by few steps of Algorithm 2, beside as many real images."""
+
+    def pair(entry, digits=3, scale=1):
+        return f"{scale * entry['value']:.{digits}f} ± {scale * entry['error']:.{digits}f}"
+
+    rows = []
+    for name, n in statistics["numbers"].items():
+        gain = statistics["samples"].get(name, {}).get("surer than plain, in pairs")
+        rows.append(
+            [
+                name,
+                f"{n['n_images']:,}",
+                f"{pair(n['confidence']['sure'], 1, 100)} %",
+                f"{pair(gain, 1, 100)} points" if gain else "",
+                pair(n["frechet"], 2),
+                pair(n["kernel"], 4),
+                pair(n["neighbours"]["coverage"]),
+                pair(n["background"]["mean"]),
+                pair(n["background"]["spread"]),
+                pair(n["balance"]["distance"]),
+                f"{100 * n['memorisation']['copies']['value']:g} %",
+            ]
+        )
+    head = ["", "images", "confident", "more than plain", "Fréchet", "kernel", "coverage", "background", "its spread"]
+    return table([*head, "balance", "copies"], rows)
+
+
 def table_of_quality(quality, few=False):
     """Samplers by their number of evaluations."""
     numbers = [name for name in NUMBERS if name != "imbalance"]
