@@ -8,7 +8,7 @@
 import { el } from "./elements.mjs";
 import { makeControl } from "./controls.mjs";
 
-const SHARED = ["image", "drawing"]; // what pages keep of each other's state
+const SHARED = ["image", "drawing"]; // what pages keep of each other's state: these names mean the same on all of them
 
 // One page in the document.
 class View {

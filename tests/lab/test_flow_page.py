@@ -63,17 +63,42 @@ def test_what_the_page_shows_obeys_the_laws(lab):
 
 def test_keys_draw_and_the_hash_remembers(lab):
     lab.open("flow?initial=drawn")
-    drawing = lab.page.evaluate("lab.view().state.drawing")
+    curve = lab.page.evaluate("lab.view().state.curve")
     lab.page.locator("section:not([hidden]) canvas").first.focus()
     for key in ["ArrowRight", "ArrowRight", "ArrowUp", "ArrowUp"]:
         lab.page.keyboard.press(key)
-    changed = lab.page.evaluate("lab.view().state.drawing")
-    assert [i for i in range(33) if drawing[i] != changed[i]] == [2]
-    lab.page.wait_for_url(f"**drawing={changed}**")
+    changed = lab.page.evaluate("lab.view().state.curve")
+    assert [i for i in range(33) if curve[i] != changed[i]] == [2]
+    lab.page.wait_for_url(f"**curve={changed}**")
     lab.page.reload()
     lab.page.wait_for_function("window.lab")
-    assert lab.page.evaluate("lab.view().state.drawing") == changed
+    assert lab.page.evaluate("lab.view().state.curve") == changed
     lab.requests.remove(lab.page.url.partition("#")[0])
+
+
+def test_a_curve_and_an_image_are_different_drawings(lab):
+    """What was drawn on the page Forward does not become the initial condition of the flow, nor the reverse."""
+    lab.open("flow?initial=drawn")
+    shown = lab.numbers()
+    lab.open(f"forward?image=drawing&drawing={'f' * 256}")
+    lab.open("flow")  # as the link does: without a state, so that the page keeps its own
+    assert lab.page.evaluate("lab.view().state.initial") == "drawn"
+    assert lab.numbers() == shown
+    lab.open("forward")
+    assert lab.page.evaluate("lab.view().state.drawing") == "f" * 256
+
+
+def test_the_keys_show_where_they_draw(lab):
+    """A line in the plot marks the point that the arrow keys lift, before anything is drawn."""
+    lab.open("flow?initial=bump")
+    canvas = lab.page.locator("section:not([hidden]) canvas").first
+    pictures = [canvas.evaluate("canvas => canvas.toDataURL()")]
+    for act in (canvas.focus, lambda: canvas.press("ArrowRight"), canvas.blur):
+        act()
+        pictures.append(canvas.evaluate("canvas => canvas.toDataURL()"))
+    assert len(set(pictures)) == 3
+    assert pictures[0] == pictures[-1]
+    assert lab.page.evaluate("lab.view().state.initial") == "bump"
 
 
 def test_a_pointer_draws(lab):

@@ -153,13 +153,13 @@ function build(view) {
     const needsMoments = state.start === "matched" || state.weight > 0;
     const ddpm = [...(needsMoments ? ["moments"] : []), ...(state.start === "matched" ? ["matched_start"] : []),
       ...(state.weight > 0 ? ["gaussian_denoiser", "guided"] : [])];
-    const options = [`method="${state.method}"`, `generator=${state.seed}`];
+    const options = [`method="${state.method}"`, `generator=${state.start === "noise" ? state.seed : "generator"}`];
     if (state.method === "ddim" && state.eta > 0) options.push(`eta=${state.eta}`);
     if (fromImage(state)) options.unshift(`times=[i * ${state.from} // ${steps(state)} for i in range(${steps(state)} + 1)]`);
     else options.unshift(`n_steps=${state.steps}`);
     const start = { noise: `n_samples=${state.count}`, matched: "x_T", image: `x_t.repeat(${state.count}, 1, 1, 1)` }[state.start];
     return [
-      ...(fromImage(state) ? ["import torch"] : []),
+      ...(state.start === "noise" ? [] : ["import torch"]),
       "from diffmath import load_checkpoint, sample",
       ...imports,
       ...(needsMoments && !imports.some((line) => line.includes("load_mnist")) ? ["from diffmath.data import load_mnist, to_tensor"] : []),
@@ -170,8 +170,9 @@ function build(view) {
       ...lines,
       ...(needsMoments ? ['mean, covariance = moments(to_tensor(load_mnist("sample").images))'] : []),
       ...(state.weight > 0 ? [`network = guided(network, gaussian_denoiser(schedule, mean, covariance=covariance), weight=${state.weight})`] : []),
-      ...(state.start === "matched" ? [`x_T = matched_start(schedule, ${state.count}, mean, covariance=covariance, generator=${state.seed})`] : []),
-      ...(fromImage(state) ? [`x_t = schedule.add_noise(x_0, torch.randn(x_0.shape), ${state.from})`] : []),
+      ...(state.start === "noise" ? [] : [`generator = torch.Generator().manual_seed(${state.seed})`]),
+      ...(state.start === "matched" ? [`x_T = matched_start(schedule, ${state.count}, mean, covariance=covariance, generator=generator)`] : []),
+      ...(fromImage(state) ? [`x_t = schedule.add_noise(x_0, torch.randn(x_0.shape, generator=generator), ${state.from})`] : []),
       "# the same law as the page's samples; the noise is torch's",
       `images = sample(network, schedule, ${[start, ...options].join(", ")})`,
       'save_sheet("digits.png", images)',

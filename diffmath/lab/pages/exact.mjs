@@ -127,8 +127,9 @@ function build(view) {
       `schedule = VarianceSchedule.linear(${state.T})`,
       `means = torch.tensor([${means.map((mean) => `[${mean}]`).join(", ")}], dtype=torch.float64)`,
       `denoiser = mixture_denoiser(schedule, means, ${state.deviation} ** 2)`,
-      `x_T = torch.randn(${N}, 1, dtype=torch.float64)`,
-      `x = sample(denoiser, schedule, x_T, n_steps=${stepsOf(state)}, method="${state.method}", generator=${state.seed})`,
+      `generator = torch.Generator().manual_seed(${state.seed})`,
+      `x_T = torch.randn(${N}, 1, dtype=torch.float64, generator=generator)`,
+      `x = sample(denoiser, schedule, x_T, n_steps=${stepsOf(state)}, method="${state.method}", generator=generator)`,
       `print(x.var().item() / (${state.deviation} ** 2 + means.var(correction=0).item()))`,
     ].join("\n");
   }

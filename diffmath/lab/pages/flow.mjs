@@ -16,7 +16,7 @@ export const axisOf = memo((boundary, n = N) => new Axis(n, boundary));
 
 const isDrawn = (state) => state.initial === "drawn";
 const ofModes = (state) => state.initial === "modes";
-const decode = (drawing) => Array.from(drawing, (letter) => LEVELS.indexOf(letter) / 20 - 1);
+const decode = (curve) => Array.from(curve, (letter) => LEVELS.indexOf(letter) / 20 - 1);
 const encode = (values) => values.map((v) => LEVELS[Math.round((Math.min(1, Math.max(-1, v)) + 1) * 20)]).join("");
 
 // The amplitudes c_k of the initial condition.
@@ -26,7 +26,7 @@ export function amplitudes(axis, state) {
     for (const k of AMPLITUDES) c[k - axis.first] = state[`a${k}`];
     return c;
   }
-  if (isDrawn(state)) return axis.toModes(interpolate(axis, decode(state.drawing)));
+  if (isDrawn(state)) return axis.toModes(interpolate(axis, decode(state.curve)));
   if (state.initial === "noise") return axis.toModes(new Gaussian(state.seed).fill(new Float64Array(axis.n)));
   return axis.toModes({ step, bump }[state.initial](axis));
 }
@@ -57,7 +57,7 @@ export const flowPage = {
       options: [["step", "a step"], ["bump", "a bump"], ["noise", "noise"], ["drawn", "drawn by you"], ["modes", "a sum of modes"]],
     },
     seed: { kind: "range", label: "Seed", min: 0, max: 99, step: 1, value: 0, when: (state) => state.initial === "noise" },
-    drawing: { kind: "text", label: "Drawing", pattern: /^[0-9A-Za-e]{33}$/, value: "KKKKPTXZZXTPKKKKKKKKKFA55AFKKKKKK" },
+    curve: { kind: "text", label: "Curve", pattern: /^[0-9A-Za-e]{33}$/, value: "KKKKPTXZZXTPKKKKKKKKKFA55AFKKKKKK" },
     ...Object.fromEntries(AMPLITUDES.map((k) => [`a${k}`, {
       kind: "range", label: `Amplitude of w${k}`, min: -1, max: 1, step: 0.05, value: k === 5 ? 1 : k === 2 ? 0.1 : 0, when: ofModes,
     }])),
@@ -109,10 +109,10 @@ function build(view) {
     const axis = axisOf(view.state.boundary);
     const u = axis.toValues(amplitudes(axis, view.state));
     const at = (j) => u[Math.min(N - 1, Math.round((j * N) / (KNOTS - 1)))];
-    const values = isDrawn(view.state) ? decode(view.state.drawing) : Array.from({ length: KNOTS }, (_, j) => at(j));
+    const values = isDrawn(view.state) ? decode(view.state.curve) : Array.from({ length: KNOTS }, (_, j) => at(j));
     values[i] = change(values[i]);
     knot = i;
-    view.set({ initial: "drawn", drawing: encode(values) });
+    view.set({ initial: "drawn", curve: encode(values) });
   }
 
   function onPointer(event) {
@@ -133,6 +133,7 @@ function build(view) {
       view.draw();
     }
   });
+  for (const event of ["focus", "blur"]) figures.u.addEventListener(event, () => view.draw());
 
   return { draw, python, leave: stop };
 
@@ -149,7 +150,7 @@ function build(view) {
     const most = Math.max(...u_0.map(Math.abs), ...u.map(Math.abs));
     ranges = { x: [0, 1], y: [-1.1 * most, 1.1 * most] };
     if (isDrawn(state)) ranges.y = [-Math.max(1.1, 1.1 * most), Math.max(1.1, 1.1 * most)];
-    const marks = isDrawn(state) && document.activeElement === figures.u ? [knot / (KNOTS - 1)] : [];
+    const marks = document.activeElement === figures.u ? [knot / (KNOTS - 1)] : [];
     plot(figures.u, {
       ...ranges, xLabel: "x", yLabel: "u", marks,
       curves: [{ x: axis.x, y: u_0, colour: "faint" }, { x: axis.x, y: u, colour: "first" }],
@@ -191,7 +192,7 @@ function build(view) {
       `domain = Box(${N}, boundary="${state.boundary}")`,
       `flow = RenormalizedFlow(domain, preserve="${state.norm}")`,
       ...(state.initial === "noise" ? ["# other noise than the page's, which has a generator of its own"] : []),
-      ...(isDrawn(state) ? [`drawing = [${decode(state.drawing).map((v) => Number(v.toFixed(2))).join(", ")}]`] : []),
+      ...(isDrawn(state) ? [`drawing = [${decode(state.curve).map((v) => Number(v.toFixed(2))).join(", ")}]`] : []),
       ofModes(state) ? `ds = flow.solve_modes({${modes}}, [0, ${time}])` : `ds = flow.solve(${start}, [0, ${time}])`,
       "print(ds.multiplier.values, ds.energy.values)",
     ].join("\n");
