@@ -1,8 +1,4 @@
-r"""The network and the loss of the heat model, for `diffmath.ddpm.train` and `diffmath.ddpm.sample`.
-
-A denoiser of a `diffmath.heat.HeatProcess` predicts two images from a noisy state: the flow :math:`u_k`, and the
-increment :math:`u_{k-1} - u_k` of a step back.
-"""
+"""The network and the loss of the heat model, for `diffmath.ddpm.train` and `diffmath.ddpm.sample`."""
 
 from __future__ import annotations
 
@@ -20,11 +16,12 @@ __all__ = ["HeatDenoiser", "heat_loss"]
 
 
 class HeatDenoiser(nn.Module):
-    r"""A network that adds to the affine predictions of `diffmath.heat.Moments` what is not affine.
+    r"""A network that predicts the flow :math:`u_k` and the increment :math:`u_{k-1} - u_k` of a step back.
 
-    The network sees four images: the state whitened mode by mode, the state over its root mean square, and, each
-    constant, log C and the mean of the pixels in deviations of the training set. Its two outputs, in units of the
-    deviations that the affine predictions leave, mode by mode, are added to these.
+    It adds to the affine predictions of `diffmath.heat.Moments` what is not affine. The network sees four images: the
+    state whitened mode by mode, the state over its root mean square, and, each constant, log C and the mean of the
+    pixels in deviations of the training set. Its two outputs, in units of the deviations that the affine predictions
+    leave, mode by mode, are added to these.
 
     Parameters
     ----------
@@ -51,18 +48,7 @@ class HeatDenoiser(nn.Module):
         self.network = UNet(width, 4, process.modes, channels_out=2, patch=patch)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Predict the flow and its increment.
-
-        Parameters
-        ----------
-        x : Tensor, shape (B, 3, H, W)
-            States.
-        t : Tensor, shape (B,), int64
-
-        Returns
-        -------
-        Tensor, shape (B, 2, H, W)
-        """
+        """Predict both, of shape (B, 2, H, W), from states x, of shape (B, 3, H, W), at times t, of shape (B,)."""
         process, law = self.process, self.process.law
         assert law is not None
         image = process.image(x)

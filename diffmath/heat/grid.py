@@ -19,16 +19,12 @@ REFERENCE = 32  # pixels a side, for which the defaults were chosen
 def heat_times(n: int = REFERENCE, T: float = 0.81, ratio: float = 0.07, longest: float = 0.0175) -> Floats:
     r"""Times :math:`0 = t_0 < t_1 < \ldots < t_K = T`, in constant ratios until steps reach their longest.
 
-    The first step blurs by a fraction of a pixel: :math:`t_1 = 1.2 \cdot 10^{-5}` for 32 pixels a side.
-
     Parameters
     ----------
     n : int
         Pixels a side.
-    T, longest : float
-        The last time, and the longest step, in units of the side squared.
-    ratio : float
-        A step over the time it begins at, where that is shorter.
+    T, ratio, longest : float
+        The last time in units of the side squared, a step over the time it begins at, and the longest step.
 
     Returns
     -------
@@ -39,6 +35,7 @@ def heat_times(n: int = REFERENCE, T: float = 0.81, ratio: float = 0.07, longest
     >>> len(heat_times()) - 1
     180
     """
+    # The first step blurs by a fraction of a pixel.
     t_1 = 1.2e-5 * (REFERENCE / require_count("n", n, 2)) ** 2
     T, ratio, longest = (require_positive(*pair) for pair in (("T", T), ("ratio", ratio), ("longest", longest)))
     if not t_1 < T:
@@ -53,8 +50,6 @@ def heat_times(n: int = REFERENCE, T: float = 0.81, ratio: float = 0.07, longest
 
 def heat_sigma(times: npt.ArrayLike, n: int = REFERENCE, first: float = 0.1, last: float = 4.0) -> Floats:
     r"""The deviation of a pixel's noise: 0 at t = 0, and log-linear in log t from t = 1e-4 to 0.1, constant outside.
-
-    It grows with the number of pixels a side, as the amplitudes of a digit's orthonormal cosines do.
 
     Parameters
     ----------
@@ -74,7 +69,7 @@ def heat_sigma(times: npt.ArrayLike, n: int = REFERENCE, first: float = 0.1, las
     [0.0, 0.1, 0.1, 4.0, 4.0]
     """
     t = require_times(times)
-    unit = require_count("n", n, 2) / REFERENCE
+    unit = require_count("n", n, 2) / REFERENCE  # as the amplitudes of a digit's orthonormal cosines grow with n
     low, high = require_positive("first", first), require_positive("last", last)
     share = np.clip(np.log(np.maximum(t, 1e-4) / 1e-4) / math.log(1e3), 0, 1)
     sigma: Floats = unit * low * (high / low) ** share

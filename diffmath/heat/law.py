@@ -30,11 +30,6 @@ class TerminalLaw(ReadOnly):
         The mean of the pixels, log C with C the integral of the squared gradient on the unit square, and the angle
         between the gradient and the x axis, in radians.
 
-    Attributes
-    ----------
-    centre, scale : numpy.ndarray, float64, shape (2,)
-        Mean and deviation of the first two numbers.
-
     Examples
     --------
     >>> law = TerminalLaw([[0.1, 4.0, -1.0], [0.3, 5.0, -2.0]])
@@ -50,6 +45,7 @@ class TerminalLaw(ReadOnly):
             raise ValueError("triples must be finite; they hold NaN or infinity")
         self.triples = values.astype(np.float32)
         numbers = self.triples[:, :2].astype(np.float64)
+        # of the mean and of log C
         self.centre, self.scale = numbers.mean(axis=0), numbers.std(axis=0)
         if not (self.scale > 0).all():
             raise ValueError("the means and the energies of triples must differ; some are all equal")

@@ -21,7 +21,7 @@ __all__ = ["LinearHeatProcess"]
 
 
 class LinearHeatProcess(ForwardProcess):
-    r"""A forward process on the amplitudes of eigenfunctions, which decay like the heat flow.
+    r"""Eq. (35): a forward process on the amplitudes of eigenfunctions, which decay like the heat flow.
 
     Parameters
     ----------

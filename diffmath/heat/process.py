@@ -33,7 +33,7 @@ SMALLEST = 1e-18  # of a decay in float32, whose square is a normal number
 def flow_posterior(
     x: Array, u: Array, u_s: Array, sigma: Any, sigma_s: Any, kappa: Any
 ) -> tuple[Array, npt.NDArray[np.float64]]:
-    r"""The law of an earlier state given a later one and the image, for any deterministic flow.
+    r"""Eqs. (32), (34): the law of an earlier state given a later one and the image, for any deterministic flow.
 
     .. math:: q(x_s | x_k, x_0) = N\Bigl(u_s + \sigma_s \kappa\, \frac{x_k - u_k}{\sigma_k},\;
               \sigma_s^2 (1 - \kappa^2) \Bigr)
@@ -178,7 +178,7 @@ class HeatProcess(Process):
         return u
 
     def flow(self, x_0: Array, t: Times) -> Array:
-        """Eq. (22) with the mean kept: the image at the times of steps t, one or one for each image, 0..K.
+        """Eqs. (22), (31) with the mean kept: the image at the times of steps t, one or one for each image, 0..K.
 
         Raises
         ------
@@ -198,7 +198,7 @@ class HeatProcess(Process):
         return self.to_pixels(self.flow_modes(self.to_modes(x_0), t_))
 
     def energy(self, x: Array) -> Array:
-        r"""The integral C of :math:`|\nabla x|^2` on the unit square, shape (N, 1).
+        r"""The integral C of :math:`|\nabla x|^2` on the unit square, which (31) keeps, shape (N, 1).
 
         Examples
         --------
@@ -209,7 +209,7 @@ class HeatProcess(Process):
         return self._energy(self.to_modes(self._images(x, "x")))
 
     def add_noise(self, x_0: Array, eps: Array, t: Times) -> Array:
-        """The state at t: the flow of the images plus the noise, with the mean and log C beside it.
+        """Eq. (31), the state at t: the flow of the images plus the noise, with the mean and log C beside it.
 
         Examples
         --------
@@ -298,7 +298,7 @@ class HeatProcess(Process):
     def backward_step(
         self, x: Array, u: Array, increment: Array, z: Array, t: int, s: int | None = None, eta: float = 1.0
     ) -> Array:
-        r"""One step back: `flow_posterior` with the predictions of :math:`u_t` and of :math:`u_{t-1} - u_t`.
+        r"""Eq. (33), a step back: `flow_posterior` with the predictions of :math:`u_t` and of :math:`u_{t-1} - u_t`.
 
         Parameters
         ----------

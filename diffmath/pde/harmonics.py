@@ -81,6 +81,11 @@ class Harmonics:
         Returns
         -------
         numpy.ndarray, float64, shape (K, B)
+
+        Examples
+        --------
+        >>> (Harmonics(2, degree=1).basis([[1.0], [0.0]]) ** 2 * np.pi).round(9).ravel().tolist()
+        [0.5, 1.0, 0.0]
         """
         points = real_array(z, "z").astype(np.float64)
         if points.ndim != 2 or len(points) != self.n or not np.isfinite(points).all():
@@ -164,6 +169,13 @@ class Harmonics:
         Returns
         -------
         numpy.ndarray, float64, the shape of the coefficients
+
+        Examples
+        --------
+        >>> circle = Harmonics(2, degree=1)
+        >>> turned = circle.advance([0.0, 1.0, 0.0], lambda z, xi, descending: z[::-1], nodes=1)
+        >>> bool(np.allclose(turned, [0, 0, 1]))
+        True
         """
         require_callable("move", move, "move(z, xi, descending)")
         x, share = np.polynomial.hermite_e.hermegauss(require_count("nodes", nodes))

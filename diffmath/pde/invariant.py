@@ -22,11 +22,8 @@ __all__ = ["Bingham", "circle_density", "shares_on_a_cube"]
 def circle_density(theta: npt.ArrayLike, rates: npt.ArrayLike, D: npt.ArrayLike, C: float = 1.0) -> Floats:
     r"""Eq. (27): the invariant density of two modes, :math:`z = (\cos\theta, \sin\theta)`.
 
-    The angle follows :math:`\mathrm{d}\theta = -\tfrac12 (m_2 - m_1) \sin 2\theta\, \mathrm{d}t + g(\theta) \circ
-    \mathrm{d}W` with :math:`C g^2 = D_1 \sin^2\theta + D_2 \cos^2\theta`. No probability flows, so
-
-    .. math:: p(\theta) \propto g^{-1} \exp \int 2 f / g^2 \propto
-              (C g^2)^{-1/2 - (m_2 - m_1)\, C / (D_1 - D_2)} , \tag{27}
+    .. math:: p(\theta) \propto (D_1 \sin^2\theta + D_2 \cos^2\theta)^{-1/2 - (m_2 - m_1)\, C / (D_1 - D_2)} ,
+              \tag{27}
 
     and for equal D the limit of that, :math:`\exp(-(m_2 - m_1)\, C \sin^2\theta / D)`.
 
@@ -100,14 +97,13 @@ class Bingham:
     def moments(self) -> Floats:
         r"""The second moments :math:`E z_k^2`, which sum to 1, to about 1e-13.
 
-        With the normalising constant as a contour integral, :math:`Z \propto \int e^s \prod_k (s + a_k)^{-1/2}\,
-        \mathrm{d}s`, they are those of :math:`1 / (2 (s + a_k))` under its integrand. The contour is a parabola through
-        the saddle point around the cut along the negative axis, where the trapezoidal rule converges exponentially.
-
         Returns
         -------
         numpy.ndarray, float64, shape (n,)
         """
+        # The normalising constant is a contour integral of e^s prod_k (s + a_k)^(-1/2) ds, and the moments are the
+        # means of 1 / (2 (s + a_k)) under its integrand. The contour is a parabola through the saddle point around the
+        # cut along the negative axis, where the trapezoidal rule converges exponentially.
         n = len(self.a)
         saddle = float(brentq(lambda s: (0.5 / (s + self.a)).sum() - 1, 0.4, n / 2 + 1, xtol=1e-12))
         width = 1 / math.sqrt(saddle)
@@ -120,16 +116,9 @@ class Bingham:
         return moments
 
     def sample(self, n_samples: int, rng: np.random.Generator | int | None = None) -> Floats:
-        """Independent samples, by rejection from an angular central Gaussian law (Kent, Ganeiban & Mardia 2018).
+        """Independent samples, float64 of shape (n_samples, n); ``rng`` is a generator or a seed.
 
-        Parameters
-        ----------
-        n_samples : int
-        rng : numpy.random.Generator or int, optional
-
-        Returns
-        -------
-        numpy.ndarray, float64, shape (n_samples, n)
+        By rejection from an angular central Gaussian law (Kent, Ganeiban & Mardia 2018).
         """
         count, generator = require_count("n_samples", n_samples, 0), as_rng(rng)
         n = len(self.a)
@@ -149,9 +138,6 @@ class Bingham:
 
 def shares_on_a_cube(n_modes: int, dimensions: int = 1, D: float = 5.0, C: float = 1.0) -> Floats:
     r"""Eq. (28) for noise of variance q = D / mu on a unit interval, square or cube: the mean share of each mode in C.
-
-    As the modes become more, the share of mode 1 has a positive limit in one dimension, where the sum of 1 / mu is
-    finite though that of mu q is not. In two dimensions it tends to 0.
 
     Parameters
     ----------

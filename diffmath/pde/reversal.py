@@ -142,6 +142,15 @@ class SphereModel:
         Returns
         -------
         numpy.ndarray, float64, shape (K,)
+
+        Examples
+        --------
+        Equal rates and noises leave the uniform law:
+
+        >>> model = SphereModel(lambda z: np.exp(z[0]), rates=[1.0, 1.0], D=[2.0, 2.0])
+        >>> c = model.coefficients(math.inf)
+        >>> bool(np.allclose(c[1:], 0)), round(float(c[0]) ** 2 * 2 * math.pi, 9)
+        (True, 1.0)
         """
         t = require_number("t", t)
         if t == 0:
@@ -167,6 +176,12 @@ class SphereModel:
         -------
         numpy.ndarray, float64, shape (B,)
             With respect to the length of the circle, or the area of the sphere.
+
+        Examples
+        --------
+        >>> model = SphereModel(lambda z: np.exp(z[0]), rates=[1.0, 1.0], D=[2.0, 2.0])
+        >>> (2 * math.pi * model.density([[1.0, 0.6], [0.0, 0.8]])).round(9).tolist()
+        [1.0, 1.0]
         """
         return self.harmonics.values(self.coefficients(t), z)
 
@@ -246,6 +261,13 @@ class SphereModel:
         Returns
         -------
         float
+
+        Examples
+        --------
+        >>> model = SphereModel(lambda z: np.exp(z[0]), rates=[1.0, 1.0], D=[2.0, 2.0])
+        >>> times = graded_times(4.0, 10)
+        >>> model.total_variation(times, "ode") < model.total_variation(times[::9], "ode") < 1
+        True
         """
         t, harmonics, n_nodes = _checked(times, method), self.harmonics, require_count("n_nodes", n_nodes)
         c = self.coefficients(math.inf)

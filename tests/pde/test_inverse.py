@@ -252,6 +252,7 @@ def test_backwards_without_a_prior():
 
 def test_a_mixture_recovers_digits():
     """Blurred by 4 pixels: at most 0.72 times the median error of Tikhonov's method with each digit known."""
+    pytest.importorskip("torch")  # of the digits
     chosen = np.random.default_rng(0).permutation(5000)[:3016]
     images = to_tensor(load_mnist("sample").images[chosen]).squeeze(1).double().numpy()
     box, noise = Box((32, 32)), 0.01 / 32
