@@ -60,7 +60,7 @@ BLOCK = 100
 def origin(trained: Checkpoint, device: torch.device) -> str:
     """What could change samples but their start: network, guidance, schedule, code, torch, device, precision."""
     parts = [p.detach().cpu().numpy().tobytes() for p in trained.model.parameters()]
-    parts.append(trained.schedule.beta.tobytes())
+    parts += [array.tobytes() for array in trained.schedule.arrays().values()]
     parts += [Path(str(module.__file__)).read_bytes() for module in (schedule, samplers, sampling, unet, guidance)]
     if isinstance(trained.model, guidance.Guided):
         one = torch.ones((1, *trained.model.image_shape), device=device)
