@@ -167,7 +167,7 @@ def flow(
         if noise is None:
             dataset = problem.solve(moments, method and method.value, **options)
         else:
-            dataset = problem.solve_forced(moments, noise, reading, dt=dt or 1e-3, rng=seed)
+            dataset = problem.solve_forced(moments, noise, reading, dt=1e-3 if dt is None else dt, rng=seed)
     except Interrupted as interruption:
         interrupted, dataset = True, interruption.dataset
     except KeyboardInterrupt:

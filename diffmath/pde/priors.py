@@ -290,7 +290,10 @@ class Backward(Prior):
             factor = np.exp(exponents)
         else:
             z = exponents / self.n_steps
-            factor = (1 + z + z**2 / 2) ** self.n_steps
+            logarithm = self.n_steps * np.log1p(z + z**2 / 2)
+            if (most := logarithm.max(initial=0.0)) > 10 * EXPONENT:  # so that energies do not overflow
+                raise ValueError(f"n_steps must be smaller: {self.n_steps} amplify the highest mode by exp({most:.4g})")
+            factor = np.exp(logarithm)
         return Posterior(factor * observation.data, factor * observation.deviation, {})
 
 
@@ -331,12 +334,7 @@ class GaussianPrior(Prior):
         floor : float
             A variance that is added to each amplitude.
         """
-        a = real_array(amplitudes, "amplitudes")
-        if a.ndim < 2 or len(a) < 2:
-            raise ValueError(f"amplitudes must be those of at least 2 functions; their shape is {a.shape}")
-        if not np.isfinite(a).all():
-            raise ValueError("amplitudes must be finite; they hold NaN or infinity")
-        flat = a.reshape(len(a), -1)
+        flat = _rows(amplitudes)
         center, floor = flat.mean(axis=0), require_finite("floor", floor)
         if len(flat) <= flat.shape[1] and floor == 0:
             return cls(center, (flat - center).T / math.sqrt(len(flat) - 1))
@@ -394,10 +392,8 @@ class MixturePrior(Prior):
     NEGLIGIBLE = 1e-6  # the probability below which a component of the posterior is left out
 
     def __init__(self, weights: npt.ArrayLike, components: Sequence[GaussianPrior]) -> None:
-        self.weights, self.components = (
-            real_array(weights, "weights"),
-            require_each("components", components, GaussianPrior),
-        )
+        self.weights = real_array(weights, "weights")
+        self.components = require_each("components", components, GaussianPrior)
         if self.weights.shape != (len(self.components),) or not self.components:
             raise ValueError(f"weights must be one for each of the {len(self.components)} components")
         if not (self.weights > 0).all() or abs(self.weights.sum() - 1) > 1e-9:
@@ -419,7 +415,7 @@ class MixturePrior(Prior):
         """
         from sklearn.cluster import MiniBatchKMeans  # slow to import
 
-        a = real_array(amplitudes, "amplitudes").reshape(len(np.asarray(amplitudes)), -1)
+        a = _rows(amplitudes)
         n = require_count("n_components", n_components, 1, len(a))
         seed = int(as_rng(rng).integers(2**31))
         labels = MiniBatchKMeans(n, random_state=seed, n_init=3, batch_size=4096).fit_predict(a)
@@ -437,12 +433,18 @@ class MixturePrior(Prior):
         p = probability[left] / probability[left].sum()
         parts = [self.components[i].posterior(observation) for i in left]
         mean = sum(w * part.mean for w, part in zip(p, parts, strict=True))
-        roots = [
-            math.sqrt(w) * np.column_stack((part.root, part.mean - mean)) for w, part in zip(p, parts, strict=True)
-        ]
+        roots = [math.sqrt(w) * np.column_stack((x.root, x.mean - mean)) for w, x in zip(p, parts, strict=True)]
         return Posterior(mean, np.concatenate(roots, axis=1), {"n_components": float(len(left))})
 
 
 def _require_modes(mean: Floats, data: Floats) -> None:
     if mean.shape != data.shape:
         raise ValueError(f"prior must be of the domain's {len(data)} modes; it is of {len(mean)}")
+
+
+def _rows(amplitudes: npt.ArrayLike) -> Floats:
+    """The modes of each function in a row."""
+    a = real_array(amplitudes, "amplitudes")
+    if a.ndim < 2 or len(a) < 2 or not np.isfinite(a).all():
+        raise ValueError(f"amplitudes must be finite, those of at least 2 functions; their shape is {a.shape}")
+    return a.reshape(len(a), -1)

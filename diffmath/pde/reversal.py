@@ -183,7 +183,7 @@ class SphereModel:
         >>> (2 * math.pi * model.density([[1.0, 0.6], [0.0, 0.8]])).round(9).tolist()
         [1.0, 1.0]
         """
-        return self.harmonics.values(self.coefficients(t), z)
+        return self.harmonics.values(self.coefficients(t), self._on_the_sphere(z, "z"))
 
     def draw(self, n_samples: int, rng: np.random.Generator | int | None = None, t: float = math.inf) -> Floats:
         """Independent samples of the law at time t, by rejection; of the invariant law unless given.
@@ -232,9 +232,7 @@ class SphereModel:
         -------
         numpy.ndarray, float64, shape (n, B)
         """
-        z, t = real_array(start, "start").astype(np.float64), _checked(times, method)
-        if z.ndim != 2 or len(z) != self.n or not np.allclose((z**2).sum(axis=0), 1, atol=1e-6):
-            raise ValueError(f"start must be points on the unit sphere, of the shape ({self.n}, B); it is {z.shape}")
+        z, t = self._on_the_sphere(start, "start"), _checked(times, method)
         generator = as_rng(rng)
         for now, then in zip(t[:-1].tolist(), t[1:].tolist(), strict=True):
             if method == "ode":
@@ -282,6 +280,15 @@ class SphereModel:
                 c = harmonics.advance(c, lambda _, *noise, z=moved, dt=dt: self._push(z, dt, *noise), n_nodes)
         difference = (c - self.coefficients(float(t[-1]))) @ harmonics.at_points
         return float(harmonics.weights @ np.abs(difference)) / 2
+
+    def _on_the_sphere(self, points: npt.ArrayLike, name: str) -> Floats:
+        """Points on the unit sphere, else ValueError."""
+        z = real_array(points, name).astype(np.float64)
+        if z.ndim != 2 or len(z) != self.n or not np.allclose((z**2).sum(axis=0), 1, atol=1e-6):
+            raise ValueError(
+                f"{name} must be points on the unit sphere, of shape ({self.n}, B); its shape is {z.shape}"
+            )
+        return z
 
     def _euler(self, z: Floats, t: float, s: float) -> Floats:
         """A step of the drift of the reversed equation from t to s."""

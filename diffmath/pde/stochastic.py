@@ -36,6 +36,8 @@ from diffmath.pde.flow import RenormalizedFlow
 
 __all__ = ["READINGS", "ForcedFlow", "Reading", "step"]
 
+PUSH = 2.0  # the largest deviation of a push: from a rapidity of 18 on a boost back is all rounding
+
 Reading = Literal["rescale", "stratonovich", "force"]
 READINGS: dict[Reading, int] = {"rescale": 1, "stratonovich": 0, "force": -1}
 """Each reading, and the sign of :math:`D_k / (2C)` in its rates."""
@@ -190,7 +192,7 @@ class ForcedFlow:
         times : float or array of float, shape (n,)
             Times that are not negative, in ascending order.
         dt : float
-            The largest step; between two times the steps are equal.
+            The largest step, at most 4 C / max D_k; between two times the steps are equal.
         n_paths : int
         rng : numpy.random.Generator or int, optional
         C : float, optional
@@ -255,6 +257,12 @@ class ForcedFlow:
         start = domain.to_modes(values[0])[self._used] * np.sqrt(self._weight)
         length = float(np.linalg.norm(start))
         C = length**2 if C is None else require_positive("C", C)
+        strongest = float(self.D.max(initial=0.0)) / C
+        if strongest * min(dt, float(np.diff(t, prepend=0.0).max())) > PUSH**2:
+            largest = PUSH**2 / strongest
+            raise ValueError(
+                f"dt must be at most {largest:.4g} for noise with max D / C = {strongest:.4g}; it is {dt:.4g}"
+            )
         y = np.repeat(start[:, None] / length, n_paths, axis=1)
         layout = layout._replace(dims=("path",), shape=(n_paths,))
         return self._parts(y, t, size, C, dt, generator, layout, progress)

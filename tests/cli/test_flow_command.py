@@ -256,6 +256,8 @@ def test_noise(tmp_path):
     assert ds.energy_fraction.sel(k_x=1)[1] < 0.99
     for change in (("--seed", 1), ("--dt", 0.01), ("--reading", "force", "--preserve", "value")):
         assert np.abs(done(*command, *change).u[1] - ds.u[1]).max() > 1e-3
+    assert "dt must be positive" in refused(*command, "--dt", 0)
+    assert "dt must be at most" in refused("w1", "-n", 16, "-t", 0.1, "--noise", 1e300, "--out", out)
     assert "only --dt" in refused(*command, "--integrator", "pade02")
     assert "rescale, stratonovich, force" in refused(*command, "--reading", "ito")
     assert "--reading" in refused("w1", "-t", 1, "--reading", "force")

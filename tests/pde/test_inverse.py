@@ -295,6 +295,7 @@ def test_what_is_refused():
         ({"noise": 1e-17}, r"noise must be at least 3\.1e-16, the rounding of u_T in float64; it is 1e-17"),
         ({"noise": 10.0, "prior": SpectralCutoff(), "C": 1.0}, "noise must be smaller, or C left out: with 10"),
         ({"prior": SpectralCutoff(18)}, r"mu T must be at most 30 .* has 31\.98: n_modes must be less than 18"),
+        ({"T": 3.0, "prior": Backward(500)}, r"n_steps must be smaller: 500 amplify the highest mode by exp\("),
         ({"level": 1.0}, r"level must lie in \(0, 1\)"),
         ({"C": -2.0}, "C must be positive"),
         ({"mean": "drop"}, "mean must be"),
@@ -310,6 +311,10 @@ def test_what_is_refused():
         reconstruct(RenormalizedFlow(BOX, "total_variation"), u_T, T, noise=1e-3, C=1.0)
     with pytest.raises(ValueError, match="weights must be positive with sum 1"):
         MixturePrior([0.5, 0.6], [GaussianPrior([0.0], [[1.0]])] * 2)
+    for make in (GaussianPrior.of, lambda a: MixturePrior.of(a, 1)):
+        for amplitudes in (np.ones(5), np.ones((1, 5)), np.full((3, 5), math.nan)):
+            with pytest.raises(ValueError, match="amplitudes must be finite, those of at least 2 functions"):
+                make(amplitudes)
     with pytest.raises(ValueError, match="mean and root must have shapes"):
         GaussianPrior([0.0, 1.0], [[1.0]])
     assert issubclass(Backward, Prior)

@@ -149,6 +149,7 @@ def test_what_is_refused():
         (lambda: model.sample(np.eye(3), [0.0, 1.0]), "times must be finite, descending"),
         (lambda: model.sample(np.eye(3), [1.0, -1.0]), "times must be finite, descending and not negative"),
         (lambda: model.sample(2 * np.eye(3), [1.0, 0.0]), "start must be points on the unit sphere"),
+        (lambda: model.density(2 * np.eye(3)), "z must be points on the unit sphere"),
         (lambda: model.sample(np.eye(3), [1.0, 0.0], "euler"), 'method must be "sde" or "ode"'),
         (lambda: model.total_variation([1.0]), "times must be finite, descending"),
         (lambda: model.coefficients(-1.0), "t must be positive"),

@@ -226,6 +226,7 @@ def test_what_is_refused():
         (lambda: ForcedFlow(flow, 1.0).solve(u_0, [0.1, 0.0], dt=0.01), "times must be .* ascending"),
         (lambda: ForcedFlow(flow, 1.0).solve(u_0, np.inf, dt=0.01), "times must be finite"),
         (lambda: ForcedFlow(flow, 1.0).solve(u_0, 0.1, dt=0.0), "dt must be positive"),
+        (lambda: ForcedFlow(flow, lambda mu: 1e5 / mu).solve(u_0, 0.1, dt=1, C=1.0), r"dt must be at most 4e-05 "),
         (lambda: ForcedFlow(flow, 1.0).solve(u_0, 0.1, dt=0.01, n_paths=0), "n_paths must be at least 1"),
         (lambda: ForcedFlow(flow, 1.0).solve([u_0, u_0], 0.1, dt=0.01), "u_0 must be one state"),
         (lambda: circle_density(0.0, [1.0, 2.0], [0.0, 1.0]), "D positive"),
@@ -233,6 +234,14 @@ def test_what_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+def test_the_strongest_noise_that_is_taken():
+    """Its pushes have the deviation 2; those of 8 lose all digits in a boost and one back."""
+    box = Box(71)
+    forced = ForcedFlow(RenormalizedFlow(box), lambda mu: 4 / mu)
+    ds = forced.solve(box.eigenfunction(1), [0.0, 50.0], dt=1.0, n_paths=200, C=1.0, rng=0)
+    np.testing.assert_allclose(ds.energy, 1, rtol=1e-13)
 
 
 def test_the_size_of_many_boosts_is_taken_out():
