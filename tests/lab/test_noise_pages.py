@@ -152,7 +152,11 @@ def test_algorithm_2_is_too_narrow(lab, method, s, known):
 
 @pytest.mark.parametrize(
     ("place", "control", "value"),
-    [("forward?image=5", "forward-t", 300), ("exact?components=2&steps=50", "exact-deviation", 0.3)],
+    [
+        ("forward?image=5", "forward-t", 300),
+        ("exact?components=2&steps=50", "exact-deviation", 0.3),
+        ("exact?T=500", "exact-deviation", 0.3),  # all steps, and the exact law of the samples
+    ],
 )
 def test_sliders_redraw_at_once(lab, place, control, value):
     lab.open(place)

@@ -80,7 +80,8 @@ function build(view) {
     walk(state, x, () => noise[draws++], (t) => path.push([t, x.slice(0, PATHS)]));
     const reach = 1 + 4 * state.deviation;
     const range = [state.mean - reach, state.mean + reach];
-    drawLaw(state, means, x, range);
+    const law = state.components === "1" ? exactLaw(state) : null;
+    drawLaw(state, means, x, range, law);
     const lowest = Math.min(-3, range[0]);
     plot(figures.paths, {
       x: [-state.T, 0], y: [lowest, Math.max(3, range[1])], xLabel: "−t", yLabel: "x",
@@ -92,11 +93,11 @@ function build(view) {
     const variance = x.reduce((sum, value) => sum + (value - average) ** 2, 0) / (N - 1);
     const ofData = state.deviation ** 2 + means.reduce((sum, mean) => sum + (mean - state.mean) ** 2, 0) / means.length;
     const numbers = { "variance of the data": decimal(ofData, 4), [`variance of these ${N} samples, over it`]: decimal(variance / ofData, 3) };
-    if (state.components === "1") numbers["exact variance of the samples, over it"] = decimal(exactLaw(state).variance / ofData, 6);
+    if (law) numbers["exact variance of the samples, over it"] = decimal(law.variance / ofData, 6);
     view.show(numbers);
   }
 
-  function drawLaw(state, means, x, range) {
+  function drawLaw(state, means, x, range, law) {
     const width = (range[1] - range[0]) / BINS;
     const heights = new Float64Array(BINS);
     for (const value of x) {
@@ -107,9 +108,8 @@ function build(view) {
     const normal = (value, mean, deviation) => Math.exp(-(((value - mean) / deviation) ** 2) / 2) / (deviation * Math.sqrt(2 * Math.PI));
     const density = at.map((value) => means.reduce((sum, mean) => sum + normal(value, mean, state.deviation), 0) / means.length);
     const curves = [{ x: at, y: density, colour: "first", name: "the data" }];
-    if (state.components === "1") {
-      const { mean, variance } = exactLaw(state);
-      const y = at.map((value) => normal(value, mean, Math.sqrt(variance)));
+    if (law) {
+      const y = at.map((value) => normal(value, law.mean, Math.sqrt(law.variance)));
       curves.push({ x: at, y, colour: "second", dash: [5, 4], name: "law of the samples" });
     }
     const bars = Array.from(heights, (height, i) => ({ x: range[0] + (i + 0.5) * width, width, height, colour: "faint" }));
