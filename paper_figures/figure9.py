@@ -3,8 +3,9 @@ r"""Figure 9, beyond the paper: the flow (22) backwards, from a noisy state to t
 Section 7 of the paper asks "how such processes might be run backwards in seeking to recover or approximate the initial
 conditions". Above, a step at time T with noise. Padé's polynomial in place of the exponential stays bounded and
 gives all energy to the noise of the highest modes; the classical estimates are smooth; empirical Bayes adds what it
-does not know, as a band. Below, a digit that the heat flow has blurred by four pixels: the more a prior knows of
-digits, the more it recovers. The trained network of section 4 is among the best: `diffmath.ddpm.conditioned`.
+does not know, as a band. Below, a digit that the heat flow has blurred by four pixels, and the posterior deviation of
+each pixel: the more a prior knows of digits, the more it recovers, and the more surely. The trained network of section
+4 is among the best: `diffmath.ddpm.conditioned`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ Floats = npt.NDArray[np.float64]
 CELLS, TIME, NOISE = 256, 2e-3, 1e-3  # the noise is relative to the root mean square of the state
 BLUR, PIXEL_NOISE, DIGIT = 4, 0.01, 3
 N_COMPONENTS, N_DRAWS, N_STEPS = 30, 9, 50
+WIDEST = 0.8  # deviation of a pixel, shown white
 
 
 class Backwards(NamedTuple):
@@ -38,7 +40,7 @@ class Backwards(NamedTuple):
     estimates: dict[str, xr.Dataset]
     digit: Floats
     blurred: Floats
-    digits: dict[str, Floats]
+    digits: dict[str, tuple[Floats, Floats]]  # the posterior's mean and its deviation
     x: Floats
 
 
@@ -70,7 +72,7 @@ def _step(rng: np.random.Generator) -> tuple[Floats, Floats, dict[str, xr.Datase
     return step, u_T, found, box.coordinates[0]
 
 
-def _digit(run: Run, rng: np.random.Generator) -> tuple[Floats, Floats, dict[str, Floats]]:
+def _digit(run: Run, rng: np.random.Generator) -> tuple[Floats, Floats, dict[str, tuple[Floats, Floats]]]:
     images, labels = run.mnist()
     data = images[:, 0].double().numpy()
     box = Box(data.shape[1:])
@@ -83,14 +85,16 @@ def _digit(run: Run, rng: np.random.Generator) -> tuple[Floats, Floats, dict[str
     modes = box.to_modes(rest).reshape(len(rest), -1)
     priors: dict[str, Any] = {
         "Tikhonov": Tikhonov(),
+        "empirical Bayes": EmpiricalBayes(),
         "Gaussian": GaussianPrior.of(modes),
         "mixture": MixturePrior.of(modes, N_COMPONENTS, rng=run.seed),
     }
     flow = RenormalizedFlow(box)
-    digits = {
-        name: reconstruct(flow, blurred, T, noise=PIXEL_NOISE, prior=prior, mean="keep").u.values
+    found = {
+        name: reconstruct(flow, blurred, T, noise=PIXEL_NOISE, prior=prior, mean="keep")
         for name, prior in priors.items()
     }
+    digits = {name: (ds.u.values, ds.deviation.values) for name, ds in found.items()}
     network, schedule, _ = run.checkpoint
     variance = (modes.var(axis=0) * box.shape[0] ** 2 + 1e-6).reshape(box.shape)
     posterior = conditioned(network, schedule, blurred, decay=decay, noise=PIXEL_NOISE, variance=variance)
@@ -104,13 +108,14 @@ def _digit(run: Run, rng: np.random.Generator) -> tuple[Floats, Floats, dict[str
         generator=run.generator,
         device=run.device,
     )
-    return digit, blurred, digits | {"network": draws[:, 0].double().cpu().numpy().mean(axis=0)}
+    drawn = draws[:, 0].double().cpu().numpy()
+    return digit, blurred, digits | {"network": (drawn.mean(axis=0), drawn.std(axis=0, ddof=1))}
 
 
 def draw(found: Backwards) -> Figure:
-    """The step above, in two panels; the digits in a row below."""
-    figure = Figure(figsize=(9.6, 5.7), layout="constrained")
-    halves: Any = figure.subfigures(2, 1, height_ratios=[1.75, 1])
+    """The step above, in two panels; below the digits in a row, and their posterior deviations in another."""
+    figure = Figure(figsize=(9.6, 6.9), layout="constrained")
+    halves: Any = figure.subfigures(2, 1, height_ratios=[1.3, 1])
     above, below = halves
     left, right = above.subplots(1, 2, sharey=True)
     bayes = found.estimates["empirical Bayes"]
@@ -133,12 +138,21 @@ def draw(found: Backwards) -> Figure:
     right.plot(found.x, bayes.u, color="tab:blue", lw=1.3, label="posterior mean")
     right.set(xlabel="$x$", title=f"empirical Bayes: $p = {bayes.p:.2f}$, scale by the expected $C$", xlim=(0, 1))
     right.legend(fontsize=8)
-    pictures = {"digit": found.digit, f"blurred by {BLUR} pixels": found.blurred} | found.digits
-    for ax, (name, image) in zip(below.subplots(1, len(pictures)), pictures.items(), strict=True):
-        ax.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+    upper, lower = below.subplots(2, 2 + len(found.digits))
+    for ax in (*upper, *lower):
         ax.set_axis_off()
-        error = np.linalg.norm(image - found.digit) / np.linalg.norm(found.digit)
-        ax.set_title(name + (f"\nerror {error:.2f}" if name in found.digits else "\n"), fontsize=9)
+    means = {name: mean for name, (mean, _) in found.digits.items()}
+    for ax, (name, picture) in zip(
+        upper, ({"digit": found.digit, f"blurred by {BLUR} px": found.blurred} | means).items(), strict=True
+    ):
+        ax.imshow(picture, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+        error = np.linalg.norm(picture - found.digit) / np.linalg.norm(found.digit)
+        ax.set_title(name + (f"\nerror {error:.2f}" if name in found.digits else "\n"), fontsize=8.5)
+    for ax, (_, deviation) in zip(lower[2:], found.digits.values(), strict=True):
+        ax.imshow(deviation, cmap="gray", vmin=0, vmax=WIDEST, interpolation="nearest")
+    text = f"posterior deviation\nof each pixel\n(white: {WIDEST} and more)"
+    explained = lower[0].text(1.05, 0.5, text, transform=lower[0].transAxes, fontsize=8.5, ha="center", va="center")
+    explained.set_in_layout(False)  # it lies over two columns
     figure.suptitle("Beyond the paper: the flow backwards, by what is known of its initial condition", fontsize=11)
     return figure
 

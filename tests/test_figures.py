@@ -192,11 +192,13 @@ def picture_9(found, figure, run):
     """Estimates with bands that hold most of the step, and a digit that is not blurred any more."""
     bayes = found.estimates["empirical Bayes"]
     assert ((bayes.lower <= found.step) & (found.step <= bayes.upper)).mean() > 0.5  # the scale is uncertain
-    assert set(found.digits) == {"Tikhonov", "Gaussian", "mixture", "network"}
-    errors = {name: np.linalg.norm(image - found.digit) for name, image in found.digits.items()}
-    assert errors["mixture"] < errors["Tikhonov"]
+    assert set(found.digits) == {"Tikhonov", "empirical Bayes", "Gaussian", "mixture", "network"}
+    means, deviations = zip(*found.digits.values(), strict=True)
+    errors = {name: np.linalg.norm(mean - found.digit) for name, (mean, _) in found.digits.items()}
+    assert errors["mixture"] < errors["Gaussian"] < errors["empirical Bayes"] < errors["Tikhonov"]
     pictures = [ax.images[0].get_array() for ax in figure.axes if ax.images]
-    assert (np.array(pictures) == [found.digit, found.blurred, *found.digits.values()]).all()
+    assert (np.array(pictures) == [found.digit, found.blurred, *means, *deviations]).all()
+    assert min(np.min(each) for each in deviations) >= 0
 
 
 def picture_10(found, figure, run):
