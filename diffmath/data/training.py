@@ -101,9 +101,10 @@ def held_out_images(directory: str | os.PathLike[str] | None = None, n_images: i
     >>> held_out_images(n_images=100).shape  # doctest: +SKIP
     torch.Size([100, 1, 32, 32])
     """
+    n_images = require_count("n_images", n_images, 1, 10_000)
     images = load_mnist("test", directory).images
     chosen = np.random.default_rng(0).permutation(len(images))  # the file is ordered
-    return to_tensor(images[chosen[: require_count("n_images", n_images, 1, len(images))]])
+    return to_tensor(images[chosen[:n_images]])
 
 
 def crop(images: torch.Tensor, description: Mapping[str, Any] | None) -> torch.Tensor:
