@@ -10,7 +10,7 @@ difference quotient for the gradient, the flow would not conserve it. A linear s
 `diffmath.pde.schemes`, is followed by a rescaling to N(u_0).
 
 On a truncated basis of many unknowns the steps are those of the whole matrices. The norm and the multiplier are those
-of the state's projection on the modes and on a space that holds the heat flow of u_0, see `diffmath.domains.operator`.
+of the state's projection on the modes and on a space that holds the heat flow of u_0, see `diffmath.domains.Operator`.
 
 Initial conditions are stepped together, as one array. The components along the null modes of K, on a box without flux
 the mean, are kept apart: they only grow, and would drown the rest.
