@@ -171,7 +171,7 @@ def test_a_drawing_is_kept_by_the_hash_and_goes_to_the_next_page(lab):
         sheet.press(key)
     drawing = lab.page.evaluate("lab.view().state.drawing")
     assert drawing.count("0") < 256
-    lab.page.wait_for_url(f"**drawing={drawing}")
+    lab.page.wait_for_url(f"**drawing={drawing}*")
     lab.page.get_by_role("link", name="Backward").click()
     lab.page.wait_for_function("lab.view().page.id === 'backward'")
     assert lab.page.evaluate("lab.view().state.drawing") == drawing
